@@ -1,0 +1,6 @@
+//! What people ask: GraphQL over HTTP and WebSocket.
+//!
+//! This crate carries questions in and answers out. It decides nothing about the business and reads no table
+//! itself: commands go to `app`, rows come from `projections`.
+
+pub mod transport;

@@ -3,10 +3,20 @@
 //! No IO, no clock, no SQL and no randomness: everything a decision needs comes in as an argument,
 //! so that a decision can be replayed years later and gives the same answer.
 
+pub mod action;
 pub mod aggregate;
 pub mod context;
 pub mod ids;
+pub mod personal;
+pub mod platform;
+pub mod registry;
+pub mod role;
+pub mod value;
 
+pub use action::{Action, ActionKind};
 pub use aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 pub use context::{Actor, ActorKind, Context, EventIds};
-pub use ids::{SubjectId, TenantId, PLATFORM_TENANT};
+pub use ids::{PLATFORM_TENANT, SubjectId, TenantId};
+pub use personal::Personal;
+pub use role::{Reach, Role};
+pub use value::InvalidValue;

@@ -1,0 +1,14 @@
+//! What did happen: the journal, its keys and its database.
+//!
+//! Refuses to know what the events mean: that is the domain's. Refuses to decide who may write
+//! them: that is the application's.
+
+pub mod codec;
+pub mod database;
+pub mod journal;
+pub mod keys;
+pub mod metadata;
+pub mod schema;
+pub mod system;
+
+pub use database::{Database, DatabaseError, Pool, Role};

@@ -1,0 +1,291 @@
+//! GraphQL over HTTP: one operation per request, by POST with a JSON body or, queries only, by GET.
+//!
+//! Statuses follow the specification's two columns: a request that is not well-formed is a 4xx in both formats; a
+//! document that is refused is 400 in `application/graphql-response+json` and 200 in `application/json`.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use async_graphql::{Executor, ServerError, Value, parser::types::OperationType};
+use axum::{
+    body::{Body, Bytes},
+    extract::{Query, Request, ws::WebSocketUpgrade},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use bytes::BytesMut;
+use futures_util::{FutureExt, StreamExt};
+
+use super::{
+    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Surroundings, Transport,
+    context::{AtLeast, CorrelationId, bearer},
+    execute,
+    fault::{Outcome, code, code_of, coded, internal},
+    negotiate::{self, Format},
+    params::{Params, ParamsError},
+    position,
+    prepare::prepare,
+    ws,
+};
+
+/// A request that is turned away before its document is looked at.
+struct Refusal {
+    status: StatusCode,
+    error: ServerError,
+    headers: HeaderMap,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self { status, error: coded(code, message, None), headers: HeaderMap::new() }
+    }
+
+    fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, message)
+    }
+
+    fn method(message: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_USER_INPUT, message)
+    }
+
+    fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    fn into_response(self, format: Format) -> Response {
+        let mut response = write(&Outcome::Refused(vec![self.error]), self.status, format);
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl From<ParamsError> for Refusal {
+    fn from(error: ParamsError) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+/// Answers every request to the endpoint, whatever happens below.
+pub(super) async fn answer<E: Executor, A: Authenticate>(transport: Arc<Transport<E, A>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let correlation = CorrelationId::of(&parts.headers).unwrap_or_else(|| transport.new_correlation());
+    let accepted = negotiate::accepted(&parts.headers);
+    let format = accepted.unwrap_or(Format::Json);
+
+    let served = async {
+        if wants_socket(&parts) {
+            return upgrade(transport, &mut parts, correlation.clone()).await;
+        }
+        if accepted.is_none() {
+            let message = "Accept `application/graphql-response+json` or `application/json`, in UTF-8";
+            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_USER_INPUT, message));
+        }
+        serve(&transport, &parts, body, format, &correlation).await
+    };
+    let mut response = match AssertUnwindSafe(served).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => refusal.into_response(format),
+        Err(_) => {
+            tracing::error!(correlation.id = correlation.as_str(), "a request handler panicked");
+            write(&Outcome::Refused(vec![internal(&correlation)]), StatusCode::INTERNAL_SERVER_ERROR, format)
+        }
+    };
+    let headers = response.headers_mut();
+    if let Some(value) = correlation.header() {
+        headers.insert(CORRELATION_HEADER, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn wants_socket(parts: &Parts) -> bool {
+    let upgrade = parts.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    parts.method == Method::GET && upgrade.is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
+}
+
+async fn serve<E: Executor, A: Authenticate>(
+    transport: &Transport<E, A>,
+    parts: &Parts,
+    body: Body,
+    format: Format,
+    correlation: &CorrelationId,
+) -> Result<Response, Refusal> {
+    let limits = &transport.settings.limits;
+    let by_get = parts.method == Method::GET;
+    if !(by_get && limits.get_queries || parts.method == Method::POST) {
+        let allow = if limits.get_queries { "GET, POST" } else { "POST" };
+        return Err(Refusal::method("Send a POST with a JSON body").header(header::ALLOW, allow));
+    }
+    let credential =
+        bearer(&parts.headers).and_then(|token| transport.authenticate.authenticate(token)).ok_or_else(|| {
+            let message = "No valid credential: send `Authorization: Bearer <token>`";
+            Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
+                .header(header::WWW_AUTHENTICATE, "Bearer")
+        })?;
+    let params = if by_get {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+            .map_err(|error| Refusal::bad(format!("The query string cannot be read: {error}")))?;
+        Params::from_pairs(pairs.into_iter().map(|(key, value)| (key.into(), value.into())))?
+    } else {
+        check_body_type(&parts.headers)?;
+        Params::from_json(&read(&parts.headers, body, limits).await?)?
+    };
+    let at_least = at_least(&parts.headers, &params)?;
+
+    let prepared = match prepare(params, limits) {
+        Ok(prepared) => prepared,
+        Err(error) => return Ok(finish(Outcome::Refused(vec![error]), format)),
+    };
+    match prepared.kind {
+        OperationType::Query => {}
+        OperationType::Mutation if !by_get => {}
+        OperationType::Mutation => {
+            return Err(Refusal::method("A mutation comes by POST").header(header::ALLOW, "POST"));
+        }
+        OperationType::Subscription if by_get => {
+            let message = "A subscription comes by WebSocket, with the subprotocol `graphql-transport-ws`";
+            return Err(Refusal::method(message).header(header::ALLOW, "POST"));
+        }
+        OperationType::Subscription => {
+            let message = "A subscription comes by WebSocket, with the subprotocol `graphql-transport-ws`";
+            return Err(Refusal::bad(message));
+        }
+    }
+    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least };
+    let outcome = execute(&transport.executor, surroundings.attach(prepared.request), correlation).await;
+    Ok(finish(outcome, format))
+}
+
+/// Whatever a web form can send across origins without a preflight is refused, and so is a compressed body, whose
+/// size nobody knows.
+fn check_body_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let refuse = |message| Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::BAD_USER_INPUT, message));
+    if !negotiate::is_json(headers) {
+        return refuse("Send the body as `Content-Type: application/json` in UTF-8");
+    }
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|value| value != "identity") {
+        return refuse("Send the body without `Content-Encoding`");
+    }
+    Ok(())
+}
+
+async fn read(headers: &HeaderMap, body: Body, limits: &super::Limits) -> Result<Bytes, Refusal> {
+    let too_long = || {
+        let message = format!("The body is longer than {} bytes: split it", limits.body_bytes_max);
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, code::LIMIT_EXCEEDED, message)
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limits.body_bytes_max) {
+        return Err(too_long());
+    }
+    let gather = async {
+        let (mut whole, mut parts) = (BytesMut::new(), body.into_data_stream());
+        while let Some(part) = parts.next().await {
+            let part = part.map_err(|_| Refusal::bad("The body broke off"))?;
+            if whole.len() + part.len() > limits.body_bytes_max {
+                return Err(too_long());
+            }
+            whole.extend_from_slice(&part);
+        }
+        Ok(whole.freeze())
+    };
+    tokio::time::timeout(limits.body_timeout, gather).await.unwrap_or_else(|_| {
+        let message = "The body did not arrive in time: send it again";
+        Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, message))
+    })
+}
+
+/// From the header, else from `extensions.atLeast`.
+fn at_least(headers: &HeaderMap, params: &Params) -> Result<Option<AtLeast>, Refusal> {
+    let wrong = || Refusal::bad("`Daybook-At-Least` is not a position: send one that an answer carried");
+    match AtLeast::of(headers).map_err(|()| wrong())? {
+        Some(at_least) => Ok(Some(at_least)),
+        None => params.at_least().map_err(|()| wrong()),
+    }
+}
+
+fn finish(outcome: Outcome, format: Format) -> Response {
+    // Older clients read the errors only with status 200; an authentication or server fault is not theirs to read.
+    let status = match (format, outcome.status()) {
+        (Format::Json, StatusCode::BAD_REQUEST) => StatusCode::OK,
+        (_, status) => status,
+    };
+    let mut response = write(&outcome, status, format);
+    match &outcome {
+        Outcome::Executed(executed) => {
+            if let Some(value) = position(executed) {
+                response.headers_mut().insert(POSITION_HEADER, value.clone());
+            }
+        }
+        Outcome::Refused(errors) => {
+            if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+                response.headers_mut().insert(header::RETRY_AFTER, retry_after(errors));
+            }
+        }
+    }
+    response
+}
+
+/// Seconds, from `extensions.retryAfterS` of the error, else 1.
+fn retry_after(errors: &[ServerError]) -> HeaderValue {
+    let told = errors.iter().find_map(|error| match error.extensions.as_ref()?.get("retryAfterS")? {
+        Value::Number(number) => number.as_u64(),
+        _ => None,
+    });
+    HeaderValue::from(told.unwrap_or(1))
+}
+
+fn write(outcome: &Outcome, status: StatusCode, format: Format) -> Response {
+    match outcome.body() {
+        Ok(body) => (status, [(header::CONTENT_TYPE, format.content_type())], body).into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, code = outcome.first_code(), "an answer could not be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl Outcome {
+    fn first_code(&self) -> Option<&str> {
+        match self {
+            Self::Refused(errors) => errors.first().and_then(code_of),
+            Self::Executed(response) => response.errors.first().and_then(code_of),
+        }
+    }
+}
+
+/// Opens a socket when the page may, there is room, and the server is not stopping. The token comes later.
+async fn upgrade<E: Executor, A: Authenticate>(
+    transport: Arc<Transport<E, A>>,
+    parts: &mut Parts,
+    correlation: CorrelationId,
+) -> Result<Response, Refusal> {
+    use axum::extract::FromRequestParts;
+
+    let settings = &transport.settings;
+    if !settings.origins.admits(&parts.headers) {
+        let message = "This origin may not open a socket: have it added to the allowed origins";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message));
+    }
+    let busy = |message| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "5")
+    };
+    if *settings.shutdown.borrow() {
+        return Err(busy("The server is stopping: try again"));
+    }
+    let permit = settings.sockets.admit().ok_or_else(|| busy("Too many sockets are open: try again later"))?;
+    let offer = WebSocketUpgrade::from_request_parts(parts, &())
+        .await
+        .map_err(|rejection| Refusal::bad(format!("This is no WebSocket handshake: {rejection}")))?;
+    let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
+    let peer = ws::Peer {
+        bearer: bearer(&parts.headers).map(str::to_owned),
+        correlation,
+        at_least,
+        _permit: permit,
+    };
+    let limits = settings.limits.socket.clone();
+    Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
+}

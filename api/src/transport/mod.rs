@@ -1,0 +1,121 @@
+//! GraphQL over HTTP and over WebSocket, to the letter of both specifications.
+//!
+//! The handlers are ours; parsing, validation and execution are async-graphql's, behind its `Executor`. What the
+//! library leaves open is closed here: mutations by GET or from a web form, batches, aliases without end, documents
+//! that exhaust the stack, wrong close codes, variables that were left out. Nothing here knows the schema, a tenant
+//! or a permission: a request carries its [`Authenticate::Credential`], [`CorrelationId`] and, when asked for,
+//! [`AtLeast`] as data, and the resolvers do the rest.
+
+mod context;
+mod cost;
+pub mod fault;
+mod http;
+mod limits;
+mod negotiate;
+mod origin;
+mod params;
+mod prepare;
+mod protocol;
+mod rewrite;
+mod scan;
+mod sockets;
+mod ws;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use async_graphql::{Executor, Response};
+use axum::{Router, extract::Request, routing::any};
+use futures_util::FutureExt;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+pub use context::{AtLeast, CorrelationId};
+pub use limits::{Limits, SocketLimits};
+pub use origin::OriginPolicy;
+pub use sockets::Sockets;
+
+use fault::{Outcome, internal};
+use params::Params;
+
+/// The response header that tells the position of the caller's write; resolvers set it, the transport passes it on.
+pub const POSITION_HEADER: &str = "daybook-position";
+/// The request header that asks for an answer at least as new as a position.
+pub const AT_LEAST_HEADER: &str = "daybook-at-least";
+/// The header that names a request in logs and events; echoed, or made up when absent.
+pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// Who is behind a bearer token.
+pub trait Authenticate: Send + Sync + 'static {
+    /// What resolvers find in their context.
+    type Credential: Clone + Send + Sync + 'static;
+
+    /// The credential of a token, or `None` when the token is not known. The token is as sent, without `Bearer`.
+    fn authenticate(&self, bearer: &str) -> Option<Self::Credential>;
+}
+
+/// Everything that the endpoint needs to be told.
+#[derive(Clone)]
+pub struct Settings {
+    pub limits: Limits,
+    pub origins: OriginPolicy,
+    /// Makes up correlation ids.
+    pub ids: Arc<dyn Fn() -> Uuid + Send + Sync>,
+    /// Counts the open sockets; keep a clone to wait for their end.
+    pub sockets: Sockets,
+    /// Turns true when the server stops: sockets are closed with 1001, new ones refused. A dropped sender changes
+    /// nothing.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// `GET` and `POST /graphql`, and the WebSocket upgrade on the same path.
+pub fn router<E: Executor, A: Authenticate>(executor: E, authenticate: A, settings: Settings) -> Router {
+    let transport = Arc::new(Transport { executor, authenticate, settings });
+    Router::new().route("/graphql", any(move |request: Request| http::answer(transport.clone(), request)))
+}
+
+/// The endpoint, shared by all requests and sockets.
+struct Transport<E, A> {
+    executor: E,
+    authenticate: A,
+    settings: Settings,
+}
+
+impl<E: Executor, A: Authenticate> Transport<E, A> {
+    fn new_correlation(&self) -> CorrelationId {
+        CorrelationId::from((self.settings.ids)())
+    }
+}
+
+/// What surrounds an operation.
+struct Surroundings<C> {
+    credential: C,
+    correlation: CorrelationId,
+    at_least: Option<AtLeast>,
+}
+
+impl<C: Clone + Send + Sync + 'static> Surroundings<C> {
+    fn attach(&self, request: async_graphql::Request) -> async_graphql::Request {
+        let request = request.data(self.credential.clone()).data(self.correlation.clone());
+        match &self.at_least {
+            Some(at_least) => request.data(at_least.clone()),
+            None => request,
+        }
+    }
+}
+
+/// Executes a query or mutation. A panic in a resolver ends here.
+async fn execute<E: Executor>(executor: &E, request: async_graphql::Request, correlation: &CorrelationId) -> Outcome {
+    let response = AssertUnwindSafe(executor.execute(request)).catch_unwind().await;
+    response.map_or_else(|_| panicked(correlation), |response| Outcome::of(response, correlation))
+}
+
+/// The answer in place of a panic; the panic hook has written down where it happened.
+fn panicked(correlation: &CorrelationId) -> Outcome {
+    tracing::error!(correlation.id = correlation.as_str(), "a resolver panicked");
+    Outcome::Refused(vec![internal(correlation)])
+}
+
+/// The position header of a response, if a resolver set it.
+fn position(response: &Response) -> Option<&axum::http::HeaderValue> {
+    response.http_headers.get(POSITION_HEADER)
+}

@@ -1,0 +1,137 @@
+//! From parameters to a request that may be executed: the one gate of HTTP and WebSocket.
+//!
+//! It parses, chooses the operation, applies the limits and corrects what the executor would get wrong. It does not
+//! validate against the schema; the executor does.
+
+use async_graphql::{
+    Name, Request, ServerError, Value, Variables,
+    parser::{
+        parse_query,
+        types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType},
+    },
+};
+
+use super::{
+    cost,
+    fault::{code, coded},
+    limits::Limits,
+    params::Params,
+    rewrite, scan,
+};
+
+/// A request with its parsed document, and what kind of operation it selects.
+pub(crate) struct Prepared {
+    pub(crate) request: Request,
+    pub(crate) kind: OperationType,
+}
+
+/// Prepares the operation that the parameters select.
+///
+/// Errors: `LIMIT_EXCEEDED` or `BAD_USER_INPUT`; nothing was executed.
+pub(crate) fn prepare(params: Params, limits: &Limits) -> Result<Prepared, ServerError> {
+    let Params { query, operation_name, variables, extensions } = params;
+    let mut document = parse(&query, limits)?;
+    for (_, operation) in document.operations.iter() {
+        cost::check(&document, operation, &variables, limits)?;
+    }
+    let selected = select(&document.operations, operation_name.as_deref())?;
+    let Some(operation) = rewrite::operation(&document.operations, selected.as_ref()) else {
+        return Err(unknown_operation(operation_name.as_deref().unwrap_or_default()));
+    };
+    required_variables(&operation.node, &variables)?;
+    let kind = operation.node.ty;
+    rewrite::correct(&mut document, selected.as_ref(), &variables)?;
+
+    let mut request = Request::new(query).variables(variables);
+    request.operation_name = selected.map(|name| name.to_string());
+    request.extensions.0 =
+        extensions.into_iter().filter_map(|(key, value)| Some((key, Value::from_json(value).ok()?))).collect();
+    request.set_parsed_query(document);
+    Ok(Prepared { request, kind })
+}
+
+fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
+    let limit = |figure: usize, limit: usize, noun, remedy| {
+        let wide = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        if figure > limit { Err(cost::too_much(wide(figure), wide(limit), noun, remedy, None)) } else { Ok(()) }
+    };
+    limit(query.len(), limits.query_bytes_max, "bytes", "Move values into variables or split it")?;
+    let shape = scan::scan(query).map_err(|error| coded(code::BAD_USER_INPUT, error.to_string(), None))?;
+    limit(shape.tokens, limits.tokens_max, "tokens", "Move values into variables or split it")?;
+    limit(shape.nesting, limits.nesting_max, "brackets open at once", "Nest less deeply")?;
+    let document = parse_query(query).map_err(|error| {
+        let mut error = ServerError::from(error);
+        error.extensions.get_or_insert_default().set("code", code::BAD_USER_INPUT);
+        error
+    })?;
+    limit(document.operations.iter().len(), limits.operations_max, "operations", "Send only the one to execute")?;
+    Ok(document)
+}
+
+/// The name of the operation to execute; `None` is the only, nameless one.
+fn select(operations: &DocumentOperations, asked: Option<&str>) -> Result<Option<Name>, ServerError> {
+    match (operations, asked) {
+        (DocumentOperations::Single(_), None) => Ok(None),
+        (DocumentOperations::Multiple(operations), Some(asked)) if operations.contains_key(asked) => {
+            Ok(Some(Name::new(asked)))
+        }
+        (_, Some(asked)) => Err(unknown_operation(asked)),
+        (DocumentOperations::Multiple(operations), None) => match operations.len() {
+            1 => Ok(operations.keys().next().cloned()),
+            several => {
+                let message = format!("The query has {several} operations: name the one to execute in `operationName`");
+                Err(coded(code::BAD_USER_INPUT, message, None))
+            }
+        },
+    }
+}
+
+fn unknown_operation(name: &str) -> ServerError {
+    let message = format!("The query has no operation `{name}`: correct `operationName`");
+    coded(code::BAD_USER_INPUT, message, None)
+}
+
+/// A variable that must not be null has a value. The executor would find out only in the field that uses it.
+fn required_variables(operation: &OperationDefinition, variables: &Variables) -> Result<(), ServerError> {
+    for definition in &operation.variable_definitions {
+        let (name, kind) = (&definition.node.name.node, &definition.node.var_type.node);
+        let missing = match variables.get(name) {
+            None => definition.node.default_value.is_none(),
+            Some(value) => *value == Value::Null,
+        };
+        if missing && !kind.nullable {
+            let message = format!("The variable `${name}` of type `{kind}` needs a value");
+            return Err(coded(code::BAD_USER_INPUT, message, Some(definition.pos)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(query: &str) -> ServerError {
+        let params = Params { query: query.to_owned(), ..Params::default() };
+        prepare(params, &Limits::default()).err().expect("it should be refused")
+    }
+
+    #[test]
+    fn brackets_that_would_exhaust_the_parser_are_refused_before_it() {
+        for open in ["{a(x:[", "{a(x:{b:", "query($x:[", "{a"] {
+            let message = refusal(&open.repeat(9_000)).message;
+            assert!(message.contains("tokens") || message.contains("brackets"), "{message}");
+            let message = refusal(&format!("{{a(x:{}", "[".repeat(9_000))).message;
+            assert!(message.contains("9002 brackets open at once; at most 50"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_limit_says_what_was_found_and_what_is_allowed() {
+        let error = refusal(&" ".repeat(65 * 1024));
+        assert_eq!(error.message, "The query has 66560 bytes; at most 65536 are allowed. Move values into variables or split it");
+        assert_eq!(super::super::fault::code_of(&error), Some(code::LIMIT_EXCEEDED));
+        let many: String = (0..11).map(|i| format!("query q{i} {{ a }} ")).collect();
+        assert!(refusal(&many).message.contains("11 operations; at most 10"));
+    }
+}

@@ -1,0 +1,249 @@
+//! A small schema that exercises the transport, and a server for it on a port of its own.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_graphql::{
+    Context, Enum, Error, ErrorExtensions, InputObject, MaybeUndefined, Object, Result, Schema, SimpleObject,
+    Subscription,
+};
+use daybook_api::transport::{
+    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, router,
+};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{net::TcpListener, sync::watch};
+use uuid::Uuid;
+
+pub const TOKEN: &str = "toy-token";
+
+#[derive(Clone)]
+pub struct Caller(pub &'static str);
+
+pub struct Tokens;
+
+impl Authenticate for Tokens {
+    type Credential = Caller;
+
+    fn authenticate(&self, bearer: &str) -> Option<Caller> {
+        (bearer == TOKEN).then_some(Caller("toy"))
+    }
+}
+
+/// What tests look at from outside.
+#[derive(Default)]
+pub struct State {
+    pub live_streams: AtomicUsize,
+    pub yielded: AtomicUsize,
+    pub bumps: AtomicU64,
+}
+
+type Shared = Arc<State>;
+
+#[derive(Enum, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Absent,
+    Null,
+    Present,
+}
+
+#[derive(InputObject)]
+struct Input {
+    x: MaybeUndefined<i32>,
+}
+
+#[derive(SimpleObject)]
+struct Item {
+    id: i32,
+}
+
+pub struct Query;
+
+fn presence(x: &MaybeUndefined<i32>) -> Presence {
+    match x {
+        MaybeUndefined::Undefined => Presence::Absent,
+        MaybeUndefined::Null => Presence::Null,
+        MaybeUndefined::Value(_) => Presence::Present,
+    }
+}
+
+#[Object]
+impl Query {
+    async fn caller(&self, ctx: &Context<'_>) -> Result<&'static str> {
+        Ok(ctx.data::<Caller>()?.0)
+    }
+
+    async fn correlation(&self, ctx: &Context<'_>) -> Result<String> {
+        Ok(ctx.data::<CorrelationId>()?.as_str().to_owned())
+    }
+
+    async fn at_least(&self, ctx: &Context<'_>) -> Option<String> {
+        ctx.data_opt::<AtLeast>().map(|at_least| at_least.0.clone())
+    }
+
+    async fn presence(&self, x: MaybeUndefined<i32>) -> Presence {
+        presence(&x)
+    }
+
+    async fn nested(&self, input: Input) -> Presence {
+        presence(&input.x)
+    }
+
+    async fn with_default(&self, #[graphql(default = 7)] n: i32) -> i32 {
+        n
+    }
+
+    async fn short(&self, #[graphql(validator(max_length = 3))] text: String) -> String {
+        text
+    }
+
+    async fn id(&self, id: Uuid) -> Uuid {
+        id
+    }
+
+    async fn items(&self, #[graphql(default = 50)] first: i32) -> Vec<Item> {
+        (0..first).map(|id| Item { id }).collect()
+    }
+
+    async fn uncoded(&self) -> Result<Option<i32>> {
+        Err(Error::new("password=hunter2"))
+    }
+
+    async fn broken(&self) -> Result<Option<i32>> {
+        Err("Variable password=hunter2".parse::<i32>().map_err(|_| std::io::Error::other("Variable hunter2"))?.into())
+    }
+
+    async fn coded(&self, code: String) -> Result<Option<i32>> {
+        Err(Error::new("the message of hunter2").extend_with(|_, extensions| extensions.set("code", code)))
+    }
+
+    async fn boom(&self) -> i32 {
+        panic!("hunter2")
+    }
+}
+
+pub struct Mutation;
+
+#[Object]
+impl Mutation {
+    async fn bump(&self, ctx: &Context<'_>) -> Result<u64> {
+        let bumps = ctx.data::<Shared>()?.bumps.fetch_add(1, SeqCst) + 1;
+        ctx.insert_http_header(POSITION_HEADER, format!("p{bumps}"));
+        Ok(bumps)
+    }
+}
+
+pub struct Subscriptions;
+
+struct Live(Shared);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.live_streams.fetch_sub(1, SeqCst);
+    }
+}
+
+fn live<'a, T: Send + 'a>(
+    ctx: &Context<'_>,
+    items: impl Stream<Item = T> + Send + 'a,
+) -> Result<impl Stream<Item = T> + Send + 'a> {
+    let state = ctx.data::<Shared>()?.clone();
+    state.live_streams.fetch_add(1, SeqCst);
+    let live = Live(state);
+    Ok(items.map(move |item| {
+        live.0.yielded.fetch_add(1, SeqCst);
+        item
+    }))
+}
+
+#[Subscription]
+impl Subscriptions {
+    async fn count(&self, ctx: &Context<'_>, #[graphql(default = 3)] to: i32) -> Result<impl Stream<Item = i32>> {
+        live(ctx, stream::iter(1..=to))
+    }
+
+    async fn ticks(&self, ctx: &Context<'_>, #[graphql(default = 10)] every_ms: u64) -> Result<impl Stream<Item = i32>> {
+        let every = Duration::from_millis(every_ms);
+        live(
+            ctx,
+            stream::unfold(0, move |n| async move {
+                tokio::time::sleep(every).await;
+                Some((n, n + 1))
+            }),
+        )
+    }
+
+    async fn silence(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = i32>> {
+        live(ctx, stream::pending())
+    }
+
+    async fn flood(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = String>> {
+        live(ctx, stream::repeat_with(|| "x".repeat(64 * 1024)))
+    }
+
+    async fn expiring(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = Result<i32>>> {
+        let expired = || Error::new("Start again").extend_with(|_, e| e.set("code", "CURSOR_EXPIRED"));
+        live(ctx, stream::iter([Ok(1), Err(expired()), Ok(2)]))
+    }
+
+    async fn boom(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = i32>> {
+        live(ctx, stream::iter([1, 0]).map(|n| 1 / n))
+    }
+}
+
+/// A running server; it ends with the test's runtime.
+pub struct Server {
+    pub address: SocketAddr,
+    pub state: Shared,
+    pub stop: watch::Sender<bool>,
+    pub sockets: Sockets,
+}
+
+impl Server {
+    pub fn url(&self) -> String {
+        format!("http://{}/graphql", self.address)
+    }
+}
+
+pub struct Setup {
+    pub address: SocketAddr,
+    pub limits: Limits,
+    pub origins: OriginPolicy,
+    pub sockets: Sockets,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            address: ([127, 0, 0, 1], 0).into(),
+            limits: Limits::default(),
+            origins: OriginPolicy::SameHost,
+            sockets: Sockets::default(),
+        }
+    }
+}
+
+pub async fn serve(setup: Setup) -> std::io::Result<Server> {
+    let listener = TcpListener::bind(setup.address).await?;
+    let address = listener.local_addr()?;
+    let state = Shared::default();
+    let schema = Schema::build(Query, Mutation, Subscriptions).data(state.clone()).finish();
+    let (stop, shutdown) = watch::channel(false);
+    let ids = AtomicU64::new(0);
+    let settings = Settings {
+        limits: setup.limits,
+        origins: setup.origins,
+        ids: Arc::new(move || Uuid::from_u128(ids.fetch_add(1, SeqCst).into())),
+        sockets: setup.sockets.clone(),
+        shutdown,
+    };
+    let app = router(schema, Tokens, settings);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(Server { address, state, stop, sockets: setup.sockets })
+}

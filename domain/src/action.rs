@@ -1,0 +1,75 @@
+//! What may be permitted or denied: one name per command and per kind of read.
+//!
+//! It says what can be asked for, not who may ask: that is [`crate::role`].
+
+use std::fmt;
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $kind:ident;)+) => {
+        /// A permission. Its name is part of the contract: grants, audit lines and clients hold it.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Action {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Action {
+            /// Every action, in the order of the permission table.
+            pub const ALL: &'static [Action] = &[$(Action::$variant),+];
+
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Action::$variant => $name,)+
+                }
+            }
+
+            /// Whether it changes something or only looks.
+            pub fn kind(self) -> ActionKind {
+                match self {
+                    $(Action::$variant => ActionKind::$kind,)+
+                }
+            }
+        }
+    };
+}
+
+/// Whether an action writes an event or only looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ActionKind {
+    Command,
+    Read,
+}
+
+actions! {
+    TenantRegister = "tenant.register", Command;
+    TenantRename = "tenant.rename", Command;
+    TenantChangePlan = "tenant.changePlan", Command;
+    TenantChangeSettings = "tenant.changeSettings", Command;
+    TenantChangeContact = "tenant.changeContact", Command;
+    TenantSuspend = "tenant.suspend", Command;
+    TenantReopen = "tenant.reopen", Command;
+    TenantClose = "tenant.close", Command;
+    /// One tenant, without its contact.
+    TenantRead = "tenant.read", Read;
+    /// The page of all tenants: the platform's alone.
+    TenantList = "tenant.list", Read;
+    /// The contact, which is personal data.
+    TenantReadContact = "tenant.readContact", Read;
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_actions_share_a_name() {
+        let names: BTreeSet<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
+        assert_eq!(names.len(), Action::ALL.len());
+    }
+}

@@ -1,0 +1,378 @@
+//! The one visible list of every event that the journal may hold, with its contract: type, version,
+//! JSON Schema and samples. The files in `schemas/` are generated from it.
+//!
+//! Nothing ever leaves the list: an event that is no longer produced stays, with its samples, for as long
+//! as a journal somewhere holds one. Samples are literals, not values of today's types, so that a changed
+//! type shows as a sample that fails to decode instead of a sample that follows silently.
+
+use crate::aggregate::EventSourced;
+use crate::platform::Tenant;
+use crate::role::permission_table;
+use cqrs_es::{Aggregate, DomainEvent};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// What the world may rely on about one version of one event.
+#[derive(Clone, Debug)]
+pub struct EventContract {
+    /// `<context>.<stream type>.<event>`, e.g. `platform.tenant.renamed`.
+    pub event_type: String,
+    /// A whole number, e.g. `1`.
+    pub version: &'static str,
+    pub context: &'static str,
+    pub stream_type: &'static str,
+    /// The tag that the journal strips from the payload, e.g. `renamed`.
+    pub event: &'static str,
+    /// Whether it leaves the tenant's journal for integrators. Personal fields leave sealed or not at all.
+    pub public: bool,
+    /// JSON Schema 2020-12 of the payload as stored and published: personal fields sealed or erased.
+    pub schema: Value,
+    /// Payloads as the domain reads them: personal fields opened or erased. At least one.
+    pub samples: Vec<Value>,
+    decode: fn(&str, Value) -> Result<Decoded, serde_json::Error>,
+    /// Tags and schemas of all events of the same aggregate.
+    variants: fn() -> Vec<(String, Value)>,
+}
+
+/// What a payload is after a round through its event type.
+struct Decoded {
+    event_type: String,
+    version: String,
+    payload: Value,
+}
+
+/// Why a payload is not an event.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    #[error(
+        "{event_type} v{version} is not in the registry; an event that was ever written stays there"
+    )]
+    Unknown { event_type: String, version: String },
+    #[error(
+        "a payload of {event_type} v{version} does not decode; what was ever written must, so keep its shape or add a version"
+    )]
+    Undecodable {
+        event_type: String,
+        version: String,
+        source: serde_json::Error,
+    },
+    #[error(
+        "a payload of {event_type} v{version} decodes to {decoded}; correct the registry or the event's type"
+    )]
+    Mistaken {
+        event_type: String,
+        version: String,
+        decoded: String,
+    },
+}
+
+const PUBLIC: bool = true;
+
+/// Every version of every event. A new one is one entry here; `cargo run -- schemas` does the rest.
+pub fn event_contracts() -> Vec<EventContract> {
+    const SUBJECT: &str = "0198f000-0000-7000-8000-000000000001";
+    let contact = || json!({"$subject": SUBJECT, "value": {"name": "Ada Lovelace", "email": "ada@example.com"}});
+    let erased = || json!({"$subject": SUBJECT, "erased": true});
+
+    vec![
+        event::<Tenant>(
+            "registered",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"name": "Example Ltd", "plan": "PRO", "contact": contact(), "domain": "example.com"}),
+                json!({"name": "Example Ltd", "plan": "ENTERPRISE", "contact": erased()}),
+                json!({"name": "Example Ltd", "plan": "FREE"}),
+            ],
+        ),
+        event::<Tenant>(
+            "renamed",
+            "1",
+            PUBLIC,
+            vec![json!({"name": "Example & Sons"})],
+        ),
+        event::<Tenant>(
+            "plan_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"plan": "FREE"}),
+                json!({"plan": "PRO"}),
+                json!({"plan": "ENTERPRISE"}),
+            ],
+        ),
+        event::<Tenant>(
+            "settings_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"set": {"invoice.due_days": 30, "invoice.footer": "Thank you", "beta": true}, "unset": ["logo"]}),
+                json!({"set": {}, "unset": ["beta"]}),
+            ],
+        ),
+        event::<Tenant>(
+            "contact_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"contact": contact()}),
+                json!({"contact": erased()}),
+                json!({}),
+            ],
+        ),
+        event::<Tenant>(
+            "suspended",
+            "1",
+            PUBLIC,
+            vec![json!({"reason": "The invoice of May is unpaid"})],
+        ),
+        event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
+        event::<Tenant>(
+            "closed",
+            "1",
+            PUBLIC,
+            vec![json!({"reason": "Moved to another platform"})],
+        ),
+    ]
+}
+
+/// The generated files: path below `schemas/`, and content. The same bytes every time.
+pub fn contract_files() -> Vec<(String, String)> {
+    let mut files = vec![("permissions.txt".to_owned(), permission_table())];
+    for contract in event_contracts() {
+        let stem = format!("events/{}.v{}", contract.event_type, contract.version);
+        files.push((
+            format!("{stem}.sample.json"),
+            pretty(Value::Array(contract.samples)),
+        ));
+        files.push((format!("{stem}.schema.json"), pretty(contract.schema)));
+    }
+    files.sort();
+    files
+}
+
+/// Reads an opened payload as the event of that type and version.
+/// Returns the payload as it would be written today. For tests and tools: it builds the whole list each time.
+pub fn read_payload(
+    event_type: &str,
+    version: &str,
+    payload: &Value,
+) -> Result<Value, PayloadError> {
+    let (known_type, known_version) = (event_type.to_owned(), version.to_owned());
+    let contract = event_contracts()
+        .into_iter()
+        .find(|contract| contract.event_type == event_type && contract.version == version);
+    let Some(contract) = contract else {
+        return Err(PayloadError::Unknown {
+            event_type: known_type,
+            version: known_version,
+        });
+    };
+    match (contract.decode)(contract.event, payload.clone()) {
+        Err(source) => Err(PayloadError::Undecodable {
+            event_type: known_type,
+            version: known_version,
+            source,
+        }),
+        Ok(decoded) if decoded.event_type == event_type && decoded.version == version => {
+            Ok(decoded.payload)
+        }
+        Ok(decoded) => {
+            let decoded = format!("{} v{}", decoded.event_type, decoded.version);
+            Err(PayloadError::Mistaken {
+                event_type: known_type,
+                version: known_version,
+                decoded,
+            })
+        }
+    }
+}
+
+/// Events of the listed aggregates that have no entry in the list: always none, or a test fails.
+pub fn unlisted_events() -> Vec<String> {
+    let contracts = event_contracts();
+    let mut unlisted = BTreeSet::new();
+    for contract in &contracts {
+        let is_listed = |tag: &str| {
+            contracts
+                .iter()
+                .any(|other| other.stream_type == contract.stream_type && other.event == tag)
+        };
+        let tags = (contract.variants)()
+            .into_iter()
+            .map(|(tag, _)| tag)
+            .filter(|tag| !is_listed(tag));
+        unlisted
+            .extend(tags.map(|tag| format!("{}.{}.{tag}", contract.context, contract.stream_type)));
+    }
+    unlisted.into_iter().collect()
+}
+
+fn event<A>(
+    event: &'static str,
+    version: &'static str,
+    public: bool,
+    samples: Vec<Value>,
+) -> EventContract
+where
+    A: EventSourced,
+    <A as Aggregate>::Event: JsonSchema,
+{
+    let event_type = format!("{}.{}.{event}", A::CONTEXT, A::TYPE);
+    EventContract {
+        schema: payload_schema::<<A as Aggregate>::Event>(&event_type, version, event),
+        event_type,
+        version,
+        context: A::CONTEXT,
+        stream_type: A::TYPE,
+        event,
+        public,
+        samples,
+        decode: decode::<<A as Aggregate>::Event>,
+        variants: variants::<<A as Aggregate>::Event>,
+    }
+}
+
+/// The tags of all variants of an event type, by its schema.
+fn variants<E: JsonSchema>() -> Vec<(String, Value)> {
+    let settings = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with(|settings| settings.inline_subschemas = true);
+    let schema = settings
+        .into_generator()
+        .into_root_schema_for::<E>()
+        .to_value();
+    let one_of = schema
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let variant = |variant: Value| {
+        let (tag, inner) = variant.get("properties")?.as_object()?.iter().next()?;
+        let mut inner = inner.clone();
+        if let (Some(description), Some(object)) =
+            (variant.get("description"), inner.as_object_mut())
+        {
+            object.insert("description".to_owned(), description.clone());
+        }
+        Some((tag.clone(), inner))
+    };
+    one_of.into_iter().filter_map(variant).collect()
+}
+
+fn payload_schema<E: JsonSchema>(event_type: &str, version: &str, event: &str) -> Value {
+    let schema = variants::<E>()
+        .into_iter()
+        .find(|(tag, _)| tag == event)
+        .map(|(_, schema)| schema);
+    let mut schema = schema.unwrap_or(Value::Bool(false));
+    if let Some(object) = schema.as_object_mut() {
+        object.insert(
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        );
+        object.insert(
+            "$id".to_owned(),
+            json!(format!("urn:daybook:schema:{event_type}.v{version}")),
+        );
+        object.insert(
+            "title".to_owned(),
+            json!(format!("{event_type}.v{version}")),
+        );
+        // Struct variants are closed by default; a reader has to bear fields that a later release adds.
+        object.remove("additionalProperties");
+    }
+    schema
+}
+
+fn decode<E: DomainEvent>(event: &str, payload: Value) -> Result<Decoded, serde_json::Error> {
+    let decoded: E = serde_json::from_value(json!({ event: payload }))?;
+    let tagged = serde_json::to_value(&decoded)?;
+    let payload = tagged
+        .as_object()
+        .and_then(|object| object.values().next())
+        .cloned();
+    Ok(Decoded {
+        event_type: decoded.event_type(),
+        version: decoded.event_version(),
+        payload: payload.unwrap_or_default(),
+    })
+}
+
+/// Keys in order, whatever the map of serde_json was built to keep.
+fn pretty(mut json: Value) -> String {
+    json.sort_all_objects();
+    format!("{json:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_of_an_event_is_in_the_list() {
+        assert_eq!(unlisted_events(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_variant_is_known_by_its_tag() {
+        let tags: Vec<_> = variants::<crate::platform::TenantEvent>()
+            .into_iter()
+            .map(|(tag, _)| tag)
+            .collect();
+        assert_eq!(
+            tags.join(" "),
+            "registered renamed plan_changed settings_changed contact_changed suspended reopened closed"
+        );
+    }
+
+    #[test]
+    fn no_type_and_version_is_listed_twice() {
+        let contracts = event_contracts();
+        let keys: BTreeSet<_> = contracts
+            .iter()
+            .map(|contract| (contract.event_type.clone(), contract.version))
+            .collect();
+        assert_eq!(keys.len(), contracts.len());
+    }
+
+    #[test]
+    fn every_event_has_a_sample_that_decodes_and_loses_nothing() {
+        for contract in event_contracts() {
+            assert!(
+                !contract.samples.is_empty(),
+                "{} v{} has no sample",
+                contract.event_type,
+                contract.version
+            );
+            for sample in &contract.samples {
+                let written = read_payload(&contract.event_type, contract.version, sample);
+                assert_eq!(
+                    &written.expect("the sample decodes"),
+                    sample,
+                    "{} v{}",
+                    contract.event_type,
+                    contract.version
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_that_nobody_wrote_is_refused_by_name() {
+        let refused = |event_type, payload| {
+            read_payload(event_type, "1", &payload).map_err(|error| error.to_string())
+        };
+        assert!(
+            refused("platform.tenant.sold", json!({}))
+                .expect_err("unknown")
+                .starts_with("platform.tenant.sold v1")
+        );
+        assert!(matches!(
+            read_payload("platform.tenant.renamed", "1", &json!({"nom": "x"})),
+            Err(PayloadError::Undecodable { .. })
+        ));
+    }
+}

@@ -1,0 +1,175 @@
+//! Connections: one login, four roles, bounded pools.
+//!
+//! Every session takes one role at its start and keeps it. Nobody here holds a connection while
+//! asking for another.
+
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Timeouts};
+use std::str::FromStr;
+use std::time::Duration;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, Connection, NoTls, Row, Socket, tls::NoTlsStream};
+
+/// What a session may do; see migrations/V1__journal.sql.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The login itself: bootstrap, lease, takeover.
+    Login,
+    Writer,
+    Projector,
+    Reader,
+}
+
+impl Role {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Role::Login => None,
+            Role::Writer => Some("daybook_writer"),
+            Role::Projector => Some("daybook_projector"),
+            Role::Reader => Some("daybook_reader"),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("DATABASE_URL cannot be understood: use postgres://user:password@host:5432/database")]
+    Url(#[source] tokio_postgres::Error),
+    #[error("PostgreSQL does not answer at {place}: is it running, and is the address right?")]
+    Connect { place: String, source: tokio_postgres::Error },
+    #[error("no connection became free within {0:?}; the database is overloaded or gone")]
+    Busy(Duration),
+    #[error("PostgreSQL refused a statement{}", detail(.0))]
+    Query(#[source] tokio_postgres::Error),
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+fn detail(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map(|e| format!(" ({})", e.code().code())).unwrap_or_default()
+}
+
+impl DatabaseError {
+    /// Whether another try may succeed: the connection failed, not the statement.
+    pub fn is_connection(&self) -> bool {
+        match self {
+            DatabaseError::Connect { .. } | DatabaseError::Busy(_) => true,
+            // Class 57 is the operator's: shutdown, crash recovery, termination.
+            DatabaseError::Query(e) => e.is_closed() || e.as_db_error().is_none_or(|d| d.code().code().starts_with("57P")),
+            DatabaseError::Url(_) | DatabaseError::Unsuitable(_) => false,
+        }
+    }
+}
+
+/// Where the database is.
+#[derive(Clone, Debug)]
+pub struct Database {
+    config: Config,
+}
+
+impl Database {
+    /// From `DATABASE_URL` or a key=value string.
+    ///
+    /// # Errors
+    /// When the text is not a connection string.
+    pub fn from_url(url: &str) -> Result<Self, DatabaseError> {
+        let mut config = Config::from_str(url).map_err(DatabaseError::Url)?;
+        config.connect_timeout(Duration::from_secs(5));
+        config.application_name("daybook");
+        Ok(Database { config })
+    }
+
+    /// A private cluster behind a Unix socket.
+    pub fn on_socket(directory: &std::path::Path, port: u16, user: &str, database: &str) -> Self {
+        let mut config = Config::new();
+        config.host_path(directory).port(port).user(user).dbname(database);
+        config.connect_timeout(Duration::from_secs(5)).application_name("daybook");
+        Database { config }
+    }
+
+    /// The same server, another database.
+    pub fn named(&self, database: &str) -> Self {
+        let mut config = self.config.clone();
+        config.dbname(database);
+        Database { config }
+    }
+
+    fn place(&self) -> String {
+        let hosts: Vec<String> = self.config.get_hosts().iter().map(|h| format!("{h:?}")).collect();
+        format!("{} port {:?}", hosts.join(","), self.config.get_ports())
+    }
+
+    fn for_role(&self, role: Role, settings: &str) -> Config {
+        let mut config = self.config.clone();
+        let role = role.name().map(|r| format!("-c role={r} ")).unwrap_or_default();
+        let own = config.get_options().unwrap_or_default().to_owned();
+        // UTC, so that no session renders a time in a zone of its own; jit never pays here.
+        config.options(format!("{own} {role}-c timezone=UTC -c jit=off {settings}"));
+        config
+    }
+
+    /// One connection outside any pool. Its task ends with it.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not answer or refuses the login.
+    pub async fn connect(&self, role: Role, settings: &str) -> Result<Client, DatabaseError> {
+        let (client, connection) = self.connect_raw(role, settings).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a database connection ended");
+            }
+        });
+        Ok(client)
+    }
+
+    pub(crate) async fn connect_raw(&self, role: Role, settings: &str) -> Result<(Client, Connection<Socket, NoTlsStream>), DatabaseError> {
+        self.for_role(role, settings)
+            .connect(NoTls)
+            .await
+            .map_err(|source| DatabaseError::Connect { place: self.place(), source })
+    }
+
+    /// A bounded pool of sessions of one role.
+    pub fn pool(&self, role: Role, size_max: usize, settings: &str) -> Pool {
+        let manager = Manager::from_config(self.for_role(role, settings), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let wait = Duration::from_secs(5);
+        let inner = deadpool_postgres::Pool::builder(manager)
+            .max_size(size_max)
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
+            .build()
+            .expect("a runtime is given, which is all that can be missing");
+        Pool { inner, place: self.place(), wait }
+    }
+}
+
+/// Sessions of one role.
+#[derive(Clone)]
+pub struct Pool {
+    inner: deadpool_postgres::Pool,
+    place: String,
+    wait: Duration,
+}
+
+impl Pool {
+    /// A session, held until dropped.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Busy`] after the wait, [`DatabaseError::Connect`] when there is no server.
+    pub async fn get(&self) -> Result<deadpool_postgres::Object, DatabaseError> {
+        use deadpool_postgres::PoolError;
+        self.inner.get().await.map_err(|error| match error {
+            PoolError::Backend(source) => DatabaseError::Connect { place: self.place.clone(), source },
+            _ => DatabaseError::Busy(self.wait),
+        })
+    }
+
+    /// One statement on any session, prepared and cached there.
+    ///
+    /// # Errors
+    /// As [`Pool::get`], or when the statement is refused.
+    pub async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DatabaseError> {
+        let session = self.get().await?;
+        let statement = session.prepare_cached(sql).await.map_err(DatabaseError::Query)?;
+        session.query(&statement, parameters).await.map_err(DatabaseError::Query)
+    }
+}

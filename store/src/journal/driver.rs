@@ -1,0 +1,374 @@
+//! Carries out the writer's effects against PostgreSQL.
+//!
+//! One task owns the state machine. A session is one set of connections: the writer's, the
+//! flushers' and a control connection; the first error on any of them ends it as a whole, because
+//! an answer must never rest on a connection that is younger than the commit it vouches for.
+
+use super::append::Seen;
+use super::machine::{Answer, Backend, Do, Effect, Input, JournalHead, Prepared, RefusedBy, SessionInput, Ticket, Writer};
+use super::rows;
+use super::recorded::{signed, unsigned};
+use crate::database::{Database, DatabaseError, Role};
+use crate::system::{Micros, SharedSystem, utc};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, Statement};
+use uuid::Uuid;
+
+/// How the writer stands, for health and for everybody who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// `Some` while this node may write: since this moment.
+    pub leading: Option<Seen>,
+    /// Why it stopped for good.
+    pub stopped: Option<String>,
+}
+
+/// What survives any crash, as far as this node knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Durable {
+    pub seen: Seen,
+    pub position: u64,
+}
+
+pub(super) enum Message {
+    Append(Box<Prepared>, oneshot::Sender<Answer>),
+    Shutdown,
+}
+
+/// A statement that hangs longer than this ends the session.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Session {
+    writer: Client,
+    insert: Statement,
+    flushers: Vec<(Client, Statement)>,
+    control: Client,
+    backend: Backend,
+}
+
+pub(super) struct Driver {
+    pub(super) database: Database,
+    pub(super) system: SharedSystem,
+    pub(super) machine: Writer,
+    pub(super) flushers: usize,
+    pub(super) lease_ttl_us: Micros,
+    pub(super) node: Uuid,
+    pub(super) address: Option<String>,
+    pub(super) requests: mpsc::Receiver<Message>,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) durable: watch::Sender<Durable>,
+}
+
+type Step = Pin<Box<dyn Future<Output = (u64, StepDone)> + Send>>;
+
+enum StepDone {
+    Input(SessionInput),
+    Opened(Box<Session>),
+}
+
+impl Driver {
+    pub(super) async fn run(mut self) {
+        let mut steps: FuturesUnordered<Step> = FuturesUnordered::new();
+        let mut waiting: HashMap<Ticket, oneshot::Sender<Answer>> = HashMap::new();
+        let mut session: Option<(u64, Arc<Session>)> = None;
+        let mut next_ticket: Ticket = 0;
+        let mut effects = Vec::new();
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let mut inputs = Vec::with_capacity(16);
+            tokio::select! {
+                biased;
+                Some((number, done)) = steps.next(), if !steps.is_empty() => match done {
+                    StepDone::Opened(opened) => {
+                        session = Some((number, Arc::new(*opened)));
+                        inputs.push(Input::Session(number, SessionInput::Connected));
+                    }
+                    StepDone::Input(input) => inputs.push(Input::Session(number, input)),
+                },
+                message = self.requests.recv() => {
+                    let mut message = message;
+                    // Everything that is there already goes into the same batch.
+                    loop {
+                        match message {
+                            Some(Message::Append(mut request, answer)) => {
+                                next_ticket += 1;
+                                request.ticket = next_ticket;
+                                waiting.insert(next_ticket, answer);
+                                inputs.push(Input::Request(request));
+                            }
+                            Some(Message::Shutdown) | None => inputs.push(Input::Shutdown),
+                        }
+                        match self.requests.try_recv() {
+                            Ok(next) => message = Some(next),
+                            Err(_) => break,
+                        }
+                    }
+                },
+                _ = tick.tick() => inputs.push(Input::Tick),
+            }
+            let now = self.system.now();
+            self.machine.handle(now, inputs, &mut effects);
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Answer(ticket, answer) => {
+                        if let Some(waiting) = waiting.remove(&ticket) {
+                            // The caller may have given up; the outcome stands all the same.
+                            let _ = waiting.send(answer);
+                        }
+                    }
+                    Effect::Durable { seen, position } => {
+                        self.durable.send_replace(Durable { seen, position });
+                    }
+                    Effect::Leading(seen) => {
+                        tracing::info!(journal.epoch = seen.epoch, journal.batch = seen.batch, "this node is the writer now");
+                        self.standing.send_replace(Standing { leading: Some(seen), stopped: None });
+                    }
+                    Effect::NotLeading => {
+                        self.standing.send_if_modified(|s| s.leading.take().is_some());
+                    }
+                    Effect::Stopped(reason) => {
+                        tracing::info!(reason, "the writer has stopped");
+                        self.standing.send_replace(Standing { leading: None, stopped: Some(reason) });
+                    }
+                    Effect::HangUp(number) => {
+                        if session.as_ref().is_some_and(|(n, _)| *n == number) {
+                            session = None;
+                        }
+                        // Whatever was under way belongs to the session that is gone.
+                        steps.clear();
+                    }
+                    Effect::Do(number, Do::Connect) => steps.push(self.connect(number)),
+                    Effect::Do(_, Do::ReleaseLease) => {
+                        if let Some((_, session)) = &session {
+                            let release = release_lease(session, self.node);
+                            // Best effort: without it the next node waits for the lease to expire.
+                            let _ = tokio::time::timeout(Duration::from_secs(1), release).await;
+                        }
+                    }
+                    Effect::Do(number, step) => {
+                        if let Some((_, session)) = session.as_ref().filter(|(n, _)| *n == number) {
+                            steps.push(self.step(number, session.clone(), step));
+                        }
+                    }
+                }
+            }
+            if self.machine.is_stopped() {
+                break;
+            }
+        }
+        for (_, waiting) in waiting {
+            let _ = waiting.send(Answer::Unknown);
+        }
+    }
+
+    fn connect(&self, number: u64) -> Step {
+        let (database, flushers) = (self.database.clone(), self.flushers);
+        Box::pin(async move {
+            match within(open(&database, flushers)).await {
+                Ok(session) => (number, StepDone::Opened(Box::new(session))),
+                Err(reason) => {
+                    tracing::debug!(reason, "the writer cannot connect yet");
+                    (number, StepDone::Input(SessionInput::Lost(reason)))
+                }
+            }
+        })
+    }
+
+    fn step(&self, number: u64, session: Arc<Session>, step: Do) -> Step {
+        let (node, address, ttl_us) = (self.node, self.address.clone(), self.lease_ttl_us);
+        Box::pin(async move {
+            let input = match within(carry_out(&session, step, node, address, ttl_us)).await {
+                Ok(input) => input,
+                Err(reason) => {
+                    tracing::warn!(reason, "the writer lost its session");
+                    SessionInput::Lost(reason)
+                }
+            };
+            (number, StepDone::Input(input))
+        })
+    }
+}
+
+async fn release_lease(session: &Session, node: Uuid) -> Result<u64, Error> {
+    session.control.execute("update journal.lease set expires_at = '-infinity' where holder_id = $1", &[&node]).await
+}
+
+async fn within<T>(step: impl Future<Output = Result<T, DatabaseError>>) -> Result<T, String> {
+    match tokio::time::timeout(STEP_TIMEOUT, step).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Err(format!("no answer from the database within {STEP_TIMEOUT:?}")),
+    }
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseError> {
+    // Off: commits follow each other without waiting for the disk; the flushers wait for it.
+    let writer = database.connect(Role::Writer, "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan").await?;
+    let insert = writer.prepare(rows::INSERT).await.map_err(DatabaseError::Query)?;
+    let control = database.connect(Role::Login, "-c synchronous_commit=on -c lock_timeout=2s").await?;
+    let pid: i32 = writer.query_one("select pg_backend_pid()", &[]).await.map_err(DatabaseError::Query)?.get(0);
+    // Asked as the login: a session in a lesser role does not see when its own backend started.
+    let row = control
+        .query_one(
+            "select (extract(epoch from backend_start) * 1000000)::bigint from pg_stat_activity where pid = $1",
+            &[&pid],
+        )
+        .await
+        .map_err(DatabaseError::Query)?;
+    let backend = Backend { pid, started_us: row.get(0) };
+    let mut open_flushers = Vec::with_capacity(flushers);
+    for _ in 0..flushers {
+        let flusher = database.connect(Role::Writer, "-c synchronous_commit=on").await?;
+        let flush = flusher.prepare(FLUSH).await.map_err(DatabaseError::Query)?;
+        open_flushers.push((flusher, flush));
+    }
+    Ok(Session { writer, insert, flushers: open_flushers, control, backend })
+}
+
+/// Writes one tiny record and commits synchronously: everything committed before is durable after.
+pub(super) const FLUSH: &str = "select pg_logical_emit_message(true, 'daybook', '')";
+
+async fn carry_out(session: &Session, step: Do, node: Uuid, address: Option<String>, ttl_us: Micros) -> Result<SessionInput, DatabaseError> {
+    let query = DatabaseError::Query;
+    let control = &session.control;
+    Ok(match step {
+        Do::Connect | Do::ReleaseLease => SessionInput::Lost("not a step of a session".into()),
+        Do::TakeLease => {
+            let rows = control
+                .query(
+                    "with old as (select epoch, backend_pid, (extract(epoch from backend_start) * 1000000)::bigint as started_us, expires_at
+                                  from journal.lease for update)
+                     update journal.lease l
+                     set epoch = l.epoch + 1, holder_id = $1, backend_pid = $2, backend_start = $3, address = $4,
+                         expires_at = clock_timestamp() + $5 * interval '1 microsecond'
+                     from old where l.holder_id = $1 or old.expires_at < clock_timestamp()
+                     returning l.epoch, old.backend_pid, old.started_us",
+                    &[&node, &session.backend.pid, &utc(session.backend.started_us), &address, &(ttl_us as f64)],
+                )
+                .await
+                .map_err(query)?;
+            match rows.first() {
+                Some(row) => SessionInput::LeaseGranted {
+                    epoch: unsigned(row.get(0)),
+                    previous: row.get::<_, Option<i32>>(1).zip(row.get::<_, Option<i64>>(2)).map(|(pid, started_us)| Backend { pid, started_us }),
+                },
+                None => {
+                    let row = control
+                        .query_one("select (extract(epoch from expires_at - clock_timestamp()) * 1000000)::bigint from journal.lease", &[])
+                        .await
+                        .map_err(query)?;
+                    SessionInput::LeaseHeld { retry_in_us: row.get(0) }
+                }
+            }
+        }
+        Do::EndBackend(old) => {
+            // The pid alone may belong to somebody else by now; pid and start together do not.
+            loop {
+                let gone: bool = control
+                    .query_one(
+                        "select count(pg_terminate_backend(pid)) = 0 from pg_stat_activity
+                         where pid = $1 and backend_start = $2",
+                        &[&old.pid, &utc(old.started_us)],
+                    )
+                    .await
+                    .map_err(query)?
+                    .get(0);
+                if gone {
+                    break SessionInput::OldGone;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Do::FirstFlush => {
+            control.query(FLUSH, &[]).await.map_err(query)?;
+            SessionInput::FirstFlushed
+        }
+        Do::ReadHead { epochs_from } => {
+            let row = control
+                .query_one(
+                    "select coalesce(b.batch, 0), coalesce(b.last_position, 0),
+                            coalesce((extract(epoch from b.recorded_at) * 1000000)::bigint, 0), i.partition_size,
+                            (select count(*) from pg_inherits where inhparent = 'journal.events'::regclass)
+                     from journal.identity i
+                     left join (select * from journal.batches order by batch desc limit 1) b on true",
+                    &[],
+                )
+                .await
+                .map_err(query)?;
+            let epochs = control
+                .query("select batch, epoch from journal.batches where batch >= $1 order by batch limit 100000", &[&signed(epochs_from)])
+                .await
+                .map_err(query)?;
+            let partition_size = unsigned(row.get(3));
+            SessionInput::Head(JournalHead {
+                batch: unsigned(row.get(0)),
+                position: unsigned(row.get(1)),
+                recorded_at_us: row.get(2),
+                partition_size,
+                partitions_up_to: unsigned(row.get(4)) * partition_size,
+                epochs: epochs.iter().map(|r| (unsigned(r.get(0)), unsigned(r.get(1)))).collect(),
+            })
+        }
+        Do::Commit(batch) => {
+            let number = batch.number;
+            match rows::insert(&session.writer, &session.insert, &batch).await {
+                Ok(()) => SessionInput::Committed { batch: number },
+                Err(error) => match refusal(&error) {
+                    Some(cause) => SessionInput::CommitRefused { batch: number, cause },
+                    None => return Err(query(error)),
+                },
+            }
+        }
+        Do::Flush { slot, batch } => {
+            let (flusher, flush) = &session.flushers[slot];
+            flusher.query(flush, &[]).await.map_err(query)?;
+            SessionInput::Flushed { slot, batch }
+        }
+        Do::RenewLease => {
+            let renewed = control
+                .execute(
+                    "update journal.lease set expires_at = clock_timestamp() + $3 * interval '1 microsecond'
+                     where holder_id = $1 and backend_pid = $2",
+                    &[&node, &session.backend.pid, &(ttl_us as f64)],
+                )
+                .await
+                .map_err(query)?;
+            if renewed == 1 { SessionInput::Renewed } else { SessionInput::LeaseGone }
+        }
+        Do::EnsurePartitions { up_to } => {
+            control.execute("select journal.ensure_partitions($1)", &[&signed(up_to)]).await.map_err(query)?;
+            let size: i64 = control.query_one("select partition_size from journal.identity", &[]).await.map_err(query)?.get(0);
+            SessionInput::PartitionsUpTo((up_to / unsigned(size) + 1) * unsigned(size))
+        }
+    })
+}
+
+/// A refusal by the database's own word: the transaction is rolled back and its outcome known.
+/// Everything else leaves the outcome open, and ends the session.
+fn refusal(error: &Error) -> Option<RefusedBy> {
+    let db = error.as_db_error()?;
+    match db.code() {
+        &SqlState::UNIQUE_VIOLATION if db.constraint() == Some("batches_pkey") => Some(RefusedBy::Fence),
+        code if ["22", "23", "54"].contains(&&code.code()[..2]) => Some(RefusedBy::Data(format!("{} ({})", db.message(), code.code()))),
+        _ => None,
+    }
+}

@@ -1,0 +1,144 @@
+//! The follower: reads the journal in order and hands out only what survives any crash.
+//!
+//! On the writer's node the writer tells what is durable. Elsewhere the follower makes sure itself:
+//! it reads, then runs one synchronous commit *on the same session*, then hands out. Were the flush
+//! on another session, a crash in between could take the rows back while the flush succeeds.
+
+use super::driver::{Durable, FLUSH};
+use super::recorded::{COLUMNS, RecordedEvent, signed};
+use crate::database::{Database, DatabaseError, Role};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_postgres::Client;
+
+/// What a follower wants next and whether what it got is whole. Sans-IO, so that the simulation
+/// runs the same code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last position handed out.
+    pub position: u64,
+}
+
+/// The journal has a hole, which it never has: what was read must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("position {found} came where {expected} was due: run `daybook verify`")]
+pub struct Hole {
+    pub expected: u64,
+    pub found: u64,
+}
+
+impl Cursor {
+    /// The range (after, up to) to read, given what is durable; `None` when there is nothing new.
+    pub fn wanted(&self, durable: u64, page: u64) -> Option<(u64, u64)> {
+        (durable > self.position).then(|| (self.position, durable.min(self.position + page)))
+    }
+
+    /// Accepts positions that were read, in order.
+    ///
+    /// # Errors
+    /// [`Hole`]; the cursor stays where it was.
+    pub fn accept(&mut self, positions: impl Iterator<Item = u64>) -> Result<(), Hole> {
+        let mut last = self.position;
+        for found in positions {
+            if found != last + 1 {
+                return Err(Hole { expected: last + 1, found });
+            }
+            last = found;
+        }
+        self.position = last;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Hole(#[from] Hole),
+}
+
+/// Who says what is durable.
+#[derive(Clone)]
+pub enum Source {
+    /// The writer, on this node.
+    Writer(watch::Receiver<Durable>),
+    /// Nobody: read, flush, hand out.
+    Journal,
+}
+
+/// Reads the journal from a position on, for ever.
+pub struct Follower {
+    database: Database,
+    source: Source,
+    cursor: Cursor,
+    page: u64,
+    session: Option<Client>,
+    /// Rings when there may be something new; polling is the safety net.
+    poll: Duration,
+}
+
+impl Follower {
+    /// `after`: the last position already handled, 0 for the beginning. `page`: events per read.
+    pub fn new(database: Database, source: Source, after: u64, page: u64) -> Self {
+        Follower { database, source, cursor: Cursor { position: after }, page, session: None, poll: Duration::from_millis(250) }
+    }
+
+    pub fn position(&self) -> u64 {
+        self.cursor.position
+    }
+
+    /// The next events, oldest first; waits until there are some. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the database cannot be asked; the same call may be repeated, nothing is skipped.
+    pub async fn next(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
+        loop {
+            let events = self.poll_once().await?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            match &mut self.source {
+                Source::Writer(durable) => {
+                    let after = self.cursor.position;
+                    if durable.wait_for(|d| d.position > after).await.is_err() {
+                        // The writer has ended; its last word stands. Nothing more will come here.
+                        std::future::pending::<()>().await;
+                    }
+                }
+                Source::Journal => tokio::time::sleep(self.poll).await,
+            }
+        }
+    }
+
+    /// What there is now, possibly nothing.
+    ///
+    /// # Errors
+    /// As [`Follower::next`].
+    pub async fn poll_once(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
+        let durable = match &mut self.source {
+            Source::Writer(durable) => durable.borrow_and_update().position,
+            Source::Journal => u64::MAX,
+        };
+        let Some((after, up_to)) = self.cursor.wanted(durable, self.page) else { return Ok(Vec::new()) };
+        let session = match self.session.take() {
+            Some(session) if !session.is_closed() => session,
+            _ => self.database.connect(Role::Projector, "-c synchronous_commit=on").await?,
+        };
+        let events = read(&session, after, up_to).await?;
+        if matches!(self.source, Source::Journal) && !events.is_empty() {
+            session.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
+        }
+        self.cursor.accept(events.iter().map(|e| e.position))?;
+        // Kept only after success: an error leaves no doubtful session behind.
+        self.session = Some(session);
+        Ok(events)
+    }
+}
+
+async fn read(session: &Client, after: u64, up_to: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
+    let sql = format!("select {COLUMNS} from journal.events e where e.position > $1 and e.position <= $2 order by e.position");
+    let statement = session.prepare(&sql).await.map_err(DatabaseError::Query)?;
+    let rows = session.query(&statement, &[&signed(after), &signed(up_to)]).await.map_err(DatabaseError::Query)?;
+    Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
+}

@@ -1,0 +1,270 @@
+//! From the queue to one batch: each request is checked alone, and refused alone.
+
+use super::types::*;
+use super::window::{Answers, CommandEntry, Overlay};
+use super::{Effect, Writer};
+use crate::journal::append::{AppendError, Outcome, StreamKey};
+use crate::keys::keyed_hash;
+use crate::system::{Micros, Now};
+use daybook_tlog::Leaf;
+use std::sync::Arc;
+
+/// A batch on its way, with what becomes true when it is committed.
+pub(super) struct Building {
+    pub(super) batch: Arc<Batch>,
+    pub(super) members: Vec<Arc<Prepared>>,
+    pub(super) answers: Answers,
+    pub(super) overlay: Overlay,
+}
+
+enum Verdict {
+    Take,
+    /// It meets a change that is not committed yet: judged again with the next batch.
+    Later,
+    Answer(Answer),
+    /// An answer that rests on this committed batch.
+    AnswerAfter(u64, Answer),
+}
+
+impl Writer {
+    pub(super) fn build(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let mut parts = Parts::new(self, now);
+        if let Some(group) = self.groups.pop_front() {
+            let mut later = Vec::new();
+            for request in group {
+                self.place(request, &mut parts, &mut later, out);
+            }
+            if !later.is_empty() {
+                self.groups.push_front(later);
+            }
+        } else {
+            let mut later = Vec::new();
+            while let Some(next) = self.queue.front() {
+                let full = parts.events.len() + next.append.events() > self.config.batch_events_max
+                    || parts.bytes + next.append.bytes() > self.config.batch_bytes_max;
+                let beyond = parts.next_position + next.append.events() as u64 > self.partitions_up_to;
+                if beyond || (full && !parts.members.is_empty()) {
+                    break;
+                }
+                if let Some(request) = self.queue.pop_front() {
+                    self.queue_bytes -= request.append.bytes();
+                    self.place(request, &mut parts, &mut later, out);
+                }
+            }
+            for request in later.into_iter().rev() {
+                self.queue_bytes += request.append.bytes();
+                self.queue.push_front(request);
+            }
+        }
+        if parts.members.is_empty() {
+            return;
+        }
+        self.last_recorded_us = parts.recorded_at_us;
+        let building = parts.finish(self);
+        out.push(Effect::Do(self.session, Do::Commit(building.batch.clone())));
+        self.in_flight = Some(building);
+    }
+
+    fn place(&mut self, request: Arc<Prepared>, parts: &mut Parts, later: &mut Vec<Arc<Prepared>>, out: &mut Vec<Effect>) {
+        match self.judge(&request, parts) {
+            Verdict::Take => parts.take(request, self),
+            Verdict::Later => later.push(request),
+            Verdict::Answer(answer) => out.push(Effect::Answer(request.ticket, answer)),
+            Verdict::AnswerAfter(batch, answer) if batch <= self.durable => {
+                out.push(Effect::Answer(request.ticket, answer));
+            }
+            Verdict::AnswerAfter(batch, answer) => {
+                self.held.entry(batch).or_default().push((request.ticket, answer));
+            }
+        }
+    }
+
+    fn judge(&self, request: &Prepared, parts: &Parts) -> Verdict {
+        let append = &request.append;
+        let stale_cache = self.config.plant == Some(Plant::StaleCache);
+        if !stale_cache && (request.seen.epoch != self.epoch || request.seen.batch < self.window.start() || request.seen.batch > self.committed) {
+            return Verdict::Answer(Answer::LookAgain);
+        }
+        let key = |stream: &crate::journal::append::StreamId| StreamKey { tenant: append.tenant, stream: stream.clone() };
+
+        // A repeat is recognised before anything else is held against it: its streams have moved on.
+        let command = (append.command.tenant, append.command.id);
+        if parts.overlay.commands.contains_key(&command) {
+            return Verdict::Later;
+        }
+        if let Some((entry, batch)) = self.window.command(&command) {
+            let same = keyed_hash(&entry.hash_key, &append.command.digest) == entry.request_hash;
+            return Verdict::AnswerAfter(
+                batch,
+                if same {
+                    Answer::Done(Outcome { deduplicated: true, ..entry.outcome.clone() })
+                } else {
+                    Answer::Refused(AppendError::CommandReused(append.command.id))
+                },
+            );
+        }
+        let expectations =
+            append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
+        for (stream, expected) in expectations {
+            let key = key(stream);
+            if parts.overlay.streams.contains_key(&key) {
+                return Verdict::Later;
+            }
+            if let Some((actual, batch)) = self.window.stream(&key)
+                && actual != expected
+            {
+                return Verdict::AnswerAfter(
+                    batch,
+                    Answer::Refused(AppendError::Conflict { stream: stream.clone(), expected, actual }),
+                );
+            }
+        }
+        for claim in append.claims.iter().map(|c| &c.0).chain(&append.releases) {
+            if parts.overlay.claims.contains_key(claim) {
+                return Verdict::Later;
+            }
+        }
+        for (claim, _) in &append.claims {
+            if let Some((true, batch)) = self.window.claim(claim) {
+                return Verdict::AnswerAfter(batch, Answer::Refused(AppendError::KeyTaken { kind: claim.kind }));
+            }
+        }
+        if append.not_after.is_some_and(|deadline| parts.recorded_at_us > deadline) {
+            return Verdict::AnswerAfter(self.committed, Answer::Refused(AppendError::TooLate));
+        }
+        let known = parts.overlay.heads.contains_key(&append.tenant) || self.heads.get(append.tenant).is_some();
+        if !known && request.head.is_none() {
+            return Verdict::Answer(Answer::LookAgain);
+        }
+        Verdict::Take
+    }
+}
+
+/// A batch in the making.
+struct Parts {
+    number: u64,
+    epoch: u64,
+    first_position: u64,
+    next_position: u64,
+    recorded_at_us: Micros,
+    bytes: usize,
+    members: Vec<Arc<Prepared>>,
+    outcomes: Vec<Outcome>,
+    events: Vec<EventRow>,
+    overlay: Overlay,
+    last_positions: std::collections::HashMap<daybook_domain::TenantId, u64>,
+}
+
+impl Parts {
+    fn new(writer: &Writer, now: Now) -> Self {
+        Parts {
+            number: writer.next_batch,
+            epoch: writer.epoch,
+            first_position: writer.next_position,
+            next_position: writer.next_position,
+            recorded_at_us: writer.last_recorded_us.max(now.wall_us),
+            bytes: 0,
+            members: Vec::new(),
+            outcomes: Vec::new(),
+            events: Vec::new(),
+            overlay: Overlay::default(),
+            last_positions: std::collections::HashMap::new(),
+        }
+    }
+
+    fn take(&mut self, request: Arc<Prepared>, writer: &Writer) {
+        let append = &request.append;
+        let member = self.members.len();
+        let edge = self.overlay.heads.entry(append.tenant).or_insert_with(|| {
+            writer.heads.get(append.tenant).or(request.head.as_ref()).cloned().unwrap_or_else(daybook_tlog::RightEdge::empty)
+        });
+        let first_tenant_position = edge.size() + 1;
+        for (s, stream) in append.streams.iter().enumerate() {
+            for (e, event) in stream.events.iter().enumerate() {
+                let sequence = stream.expected + 1 + e as u64;
+                let tenant_position = edge.size() + 1;
+                let (payload_sha256, metadata_sha256) = request.digests[s][e];
+                let leaf = Leaf {
+                    tenant: append.tenant.0,
+                    tenant_position,
+                    stream_type: stream.stream.kind,
+                    stream_id: stream.stream.id,
+                    sequence,
+                    event_id: event.event_id,
+                    event_type: &event.event_type,
+                    event_version: event.event_version,
+                    recorded_at_us: self.recorded_at_us,
+                    payload_sha256,
+                    metadata_sha256,
+                };
+                let leaf_hash = leaf.hash();
+                edge.push(leaf_hash);
+                self.events.push(EventRow {
+                    position: self.next_position,
+                    tenant_position,
+                    sequence,
+                    leaf_hash,
+                    source: (member, s, e),
+                });
+                self.next_position += 1;
+            }
+            if !stream.events.is_empty() {
+                let key = StreamKey { tenant: append.tenant, stream: stream.stream.clone() };
+                self.overlay.streams.insert(key, stream.expected + stream.events.len() as u64);
+            }
+        }
+        let last_tenant_position = edge.size();
+        if append.events() > 0 {
+            self.last_positions.insert(append.tenant, self.next_position - 1);
+        }
+        for (claim, _) in &append.claims {
+            self.overlay.claims.insert(claim.clone(), true);
+        }
+        for claim in &append.releases {
+            self.overlay.claims.insert(claim.clone(), false);
+        }
+        let outcome = Outcome {
+            tenant: append.tenant,
+            first_tenant_position,
+            last_tenant_position,
+            last_position: self.next_position - 1,
+            stream_ids: append.streams.iter().map(|s| s.stream.id).collect(),
+            recorded_at_us: self.recorded_at_us,
+            seen: Seen { epoch: self.epoch, batch: self.number },
+            deduplicated: false,
+        };
+        self.overlay.commands.insert(
+            (append.command.tenant, append.command.id),
+            CommandEntry { hash_key: append.command.hash_key, request_hash: request.request_hash, outcome: outcome.clone() },
+        );
+        self.bytes += append.bytes();
+        self.outcomes.push(outcome);
+        self.members.push(request);
+    }
+
+    fn finish(self, writer: &Writer) -> Building {
+        let answers =
+            self.members.iter().zip(&self.outcomes).map(|(m, o)| (m.ticket, Answer::Done(o.clone()))).collect();
+        let heads = self
+            .last_positions
+            .iter()
+            .filter_map(|(tenant, last_position)| {
+                let edge = self.overlay.heads.get(tenant)?.clone();
+                Some(HeadRow { tenant: *tenant, last_position: *last_position, edge })
+            })
+            .collect();
+        let batch = Batch {
+            number: self.number,
+            epoch: self.epoch,
+            first_position: self.first_position,
+            last_position: self.next_position - 1,
+            recorded_at_us: self.recorded_at_us,
+            members: self.members.clone(),
+            outcomes: self.outcomes,
+            events: self.events,
+            heads,
+            nothing_expires_us: self.recorded_at_us + writer.config.nothing_kept_us,
+        };
+        Building { batch: Arc::new(batch), members: self.members, answers, overlay: self.overlay }
+    }
+}

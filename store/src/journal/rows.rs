@@ -1,0 +1,126 @@
+//! One batch as one statement: one transaction, one round trip.
+
+use super::machine::Batch;
+use super::recorded::signed;
+use crate::system::utc;
+use tokio_postgres::{Client, Error, Statement};
+use uuid::Uuid;
+
+/// Inserts a batch with everything that belongs to it. A data-modifying WITH runs each part once
+/// and to its end, in one snapshot; any refusal rolls all of it back.
+pub(super) const INSERT: &str = "
+with b as (
+    insert into journal.batches (batch, epoch, first_position, last_position, recorded_at) values ($1, $2, $3, $4, $5)
+), e as (
+    insert into journal.events (position, tenant_id, tenant_position, stream_type, stream_id, sequence, event_id,
+                                event_type, event_version, recorded_at, payload, metadata, leaf_hash)
+    select $3 + n - 1, t, tp, st, si, sq, ei, et, ev, $5, p, m, l
+    from unnest($6::uuid[], $7::bigint[], $8::text[], $9::uuid[], $10::bigint[], $11::uuid[], $12::text[], $13::int[],
+                $14::text[], $15::text[], $16::bytea[]) with ordinality u(t, tp, st, si, sq, ei, et, ev, p, m, l, n)
+), s as (
+    insert into journal.stream_events (tenant_id, stream_type, stream_id, sequence, position)
+    select t, st, si, sq, $3 + n - 1
+    from unnest($6::uuid[], $8::text[], $9::uuid[], $10::bigint[]) with ordinality u(t, st, si, sq, n)
+), h as (
+    insert into journal.tenant_heads (tenant_id, size, last_position, batch, edge)
+    select t, z, lp, $1, e from unnest($17::uuid[], $18::bigint[], $19::bigint[], $20::bytea[]) u(t, z, lp, e)
+), c as (
+    insert into journal.commands (tenant_id, command_id, request_hash, hash_key, event_tenant_id, first_tenant_position,
+                                  last_tenant_position, last_position, stream_ids, recorded_at, expires_at)
+    select t, i, r, k, et, f, l, lp, s::uuid[], $5, x
+    from unnest($21::uuid[], $22::uuid[], $23::bytea[], $24::bytea[], $25::uuid[], $26::bigint[], $27::bigint[],
+                $28::bigint[], $29::text[], $30::timestamptz[]) u(t, i, r, k, et, f, l, lp, s, x)
+), d as (
+    delete from journal.claims c using unnest($31::uuid[], $32::text[], $33::bytea[]) u(s, k, h)
+    where c.scope_id = s and c.kind = k and c.key_hash = h
+)
+insert into journal.claims (scope_id, kind, key_hash, tenant_id, stream_type, stream_id, position)
+select s, k, h, t, st, si, p
+from unnest($34::uuid[], $35::text[], $36::bytea[], $37::uuid[], $38::text[], $39::uuid[], $40::bigint[]) u(s, k, h, t, st, si, p)";
+
+#[derive(Default)]
+struct Events<'a> {
+    tenant: Vec<Uuid>,
+    tenant_position: Vec<i64>,
+    stream_type: Vec<&'a str>,
+    stream_id: Vec<Uuid>,
+    sequence: Vec<i64>,
+    id: Vec<Uuid>,
+    kind: Vec<&'a str>,
+    version: Vec<i32>,
+    payload: Vec<&'a str>,
+    metadata: Vec<&'a str>,
+    leaf: Vec<&'a [u8]>,
+}
+
+/// Runs [`INSERT`] for a batch.
+///
+/// # Errors
+/// Whatever PostgreSQL says; nothing is written then, unless the connection failed.
+pub async fn insert(client: &Client, statement: &Statement, batch: &Batch) -> Result<(), Error> {
+    let mut e = Events::default();
+    for row in &batch.events {
+        let (append, stream, event) = batch.source(row);
+        e.tenant.push(append.tenant.0);
+        e.tenant_position.push(signed(row.tenant_position));
+        e.stream_type.push(stream.kind);
+        e.stream_id.push(stream.id);
+        e.sequence.push(signed(row.sequence));
+        e.id.push(event.event_id);
+        e.kind.push(&event.event_type);
+        e.version.push(i32::try_from(event.event_version).unwrap_or(i32::MAX));
+        e.payload.push(&event.payload);
+        e.metadata.push(&event.metadata);
+        e.leaf.push(&row.leaf_hash);
+    }
+    let edges: Vec<Vec<u8>> = batch.heads.iter().map(|h| h.edge.to_bytes()).collect();
+    let head_tenant: Vec<Uuid> = batch.heads.iter().map(|h| h.tenant.0).collect();
+    let head_size: Vec<i64> = batch.heads.iter().map(|h| signed(h.edge.size())).collect();
+    let head_last: Vec<i64> = batch.heads.iter().map(|h| signed(h.last_position)).collect();
+
+    let commands: Vec<_> = batch.commands().collect();
+    let expires = utc(batch.nothing_expires_us);
+    let c_tenant: Vec<Uuid> = commands.iter().map(|(c, ..)| c.tenant.0).collect();
+    let c_id: Vec<Uuid> = commands.iter().map(|(c, ..)| c.id).collect();
+    let c_hash: Vec<&[u8]> = commands.iter().map(|(_, h, _)| h.as_slice()).collect();
+    let c_key: Vec<&[u8]> = commands.iter().map(|(c, ..)| c.hash_key.as_slice()).collect();
+    let c_event_tenant: Vec<Uuid> = commands.iter().map(|(.., o)| o.tenant.0).collect();
+    let c_first: Vec<i64> = commands.iter().map(|(.., o)| signed(o.first_tenant_position)).collect();
+    let c_last: Vec<i64> = commands.iter().map(|(.., o)| signed(o.last_tenant_position)).collect();
+    let c_position: Vec<i64> = commands.iter().map(|(.., o)| signed(o.last_position)).collect();
+    // An array of arrays must be rectangular in PostgreSQL; their literals need not be.
+    let c_streams: Vec<String> = commands
+        .iter()
+        .map(|(.., o)| format!("{{{}}}", o.stream_ids.iter().map(Uuid::to_string).collect::<Vec<_>>().join(",")))
+        .collect();
+    let c_expires: Vec<_> =
+        commands.iter().map(|(.., o)| (o.last_tenant_position < o.first_tenant_position).then_some(expires)).collect();
+
+    let releases: Vec<_> = batch.releases().collect();
+    let r_scope: Vec<Uuid> = releases.iter().map(|r| r.scope.0).collect();
+    let r_kind: Vec<&str> = releases.iter().map(|r| r.kind).collect();
+    let r_hash: Vec<&[u8]> = releases.iter().map(|r| r.hash.as_slice()).collect();
+    let claims: Vec<_> = batch.claims().collect();
+    let k_scope: Vec<Uuid> = claims.iter().map(|(k, ..)| k.scope.0).collect();
+    let k_kind: Vec<&str> = claims.iter().map(|(k, ..)| k.kind).collect();
+    let k_hash: Vec<&[u8]> = claims.iter().map(|(k, ..)| k.hash.as_slice()).collect();
+    let k_tenant: Vec<Uuid> = claims.iter().map(|(.., o)| o.tenant.0).collect();
+    let k_stream_type: Vec<&str> = claims.iter().map(|(_, s, _)| s.kind).collect();
+    let k_stream_id: Vec<Uuid> = claims.iter().map(|(_, s, _)| s.id).collect();
+    let k_position: Vec<i64> = claims.iter().map(|(.., o)| signed(o.last_position)).collect();
+
+    client
+        .execute(
+            statement,
+            &[
+                &signed(batch.number), &signed(batch.epoch), &signed(batch.first_position), &signed(batch.last_position),
+                &utc(batch.recorded_at_us), &e.tenant, &e.tenant_position, &e.stream_type, &e.stream_id, &e.sequence,
+                &e.id, &e.kind, &e.version, &e.payload, &e.metadata, &e.leaf, &head_tenant, &head_size, &head_last,
+                &edges, &c_tenant, &c_id, &c_hash, &c_key, &c_event_tenant, &c_first, &c_last, &c_position, &c_streams,
+                &c_expires, &r_scope, &r_kind, &r_hash, &k_scope, &k_kind, &k_hash, &k_tenant, &k_stream_type,
+                &k_stream_id, &k_position,
+            ],
+        )
+        .await
+        .map(|_| ())
+}

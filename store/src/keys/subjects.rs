@@ -1,0 +1,248 @@
+//! Keys of tenants and of data subjects, wrapped in the database, unwrapped in a bounded cache.
+
+use super::files::KeyFiles;
+use crate::database::Pool;
+use crate::system::SharedSystem;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
+use daybook_domain::{SubjectId, TenantId};
+use lru::LruCache;
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zeroize::Zeroizing;
+
+const CACHED_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("the key of subject {subject} in tenant {tenant} is missing: restore the key tables; this is not an erasure")]
+    Missing { tenant: TenantId, subject: SubjectId },
+    #[error("the key of subject {0} was erased; its data cannot be written again")]
+    Erased(SubjectId),
+    #[error("a wrapped key of tenant {0} cannot be opened: root.key is not the one it was made with")]
+    WrongRoot(TenantId),
+    #[error("the key store cannot be reached")]
+    Database(#[from] crate::database::DatabaseError),
+    #[error("the erasure list {path} cannot be written")]
+    ErasureList { path: PathBuf, source: std::io::Error },
+}
+
+type SubjectKey = Zeroizing<[u8; 32]>;
+/// `None` is a tombstone.
+type Cached = Option<SubjectKey>;
+
+pub struct KeyStore {
+    pool: Pool,
+    files: Arc<KeyFiles>,
+    system: SharedSystem,
+    cache: Mutex<LruCache<(TenantId, SubjectId), Cached>>,
+}
+
+impl KeyStore {
+    /// `pool` must be one of the writer role.
+    pub fn new(pool: Pool, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
+        KeyStore { pool, files, system, cache: Mutex::new(LruCache::new(CACHED_MAX)) }
+    }
+
+    fn cache(&self) -> MutexGuard<'_, LruCache<(TenantId, SubjectId), Cached>> {
+        // A panic elsewhere cannot leave the cache half changed.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys of these subjects; a tombstone is `None`.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`] when a key is not there at all.
+    pub async fn keys(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, Option<SubjectKey>>, KeyError> {
+        let found = self.find(tenant, subjects).await?;
+        match subjects.iter().find(|s| !found.contains_key(s)) {
+            Some(subject) => Err(KeyError::Missing { tenant, subject: *subject }),
+            None => Ok(found),
+        }
+    }
+
+    /// The keys of these subjects for writing; new ones are durable before this returns.
+    /// A key whose append then fails is an orphan, which is harmless.
+    ///
+    /// # Errors
+    /// [`KeyError::Erased`]: what was forgotten stays forgotten.
+    pub async fn keys_to_write(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, SubjectKey>, KeyError> {
+        let mut found = self.find(tenant, subjects).await?;
+        let missing: Vec<SubjectId> = subjects.iter().filter(|s| !found.contains_key(s)).copied().collect();
+        if !missing.is_empty() {
+            self.create(tenant, &missing).await?;
+            found.extend(self.find(tenant, &missing.into_iter().collect()).await?);
+        }
+        let mut keys = HashMap::new();
+        for subject in subjects {
+            match found.remove(subject) {
+                Some(Some(key)) => keys.insert(*subject, key),
+                Some(None) => return Err(KeyError::Erased(*subject)),
+                None => return Err(KeyError::Missing { tenant, subject: *subject }),
+            };
+        }
+        Ok(keys)
+    }
+
+    async fn find(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, Cached>, KeyError> {
+        let mut found = HashMap::new();
+        {
+            let mut cache = self.cache();
+            for subject in subjects {
+                if let Some(key) = cache.get(&(tenant, *subject)) {
+                    found.insert(*subject, key.clone());
+                }
+            }
+        }
+        let unknown: Vec<uuid::Uuid> = subjects.iter().filter(|s| !found.contains_key(s)).map(|s| s.0).collect();
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let rows = self
+            .pool
+            .query(
+                "select s.subject_id, s.wrapped, t.wrapped from keys.subject_keys s join keys.tenant_keys t using (tenant_id)
+                 where s.tenant_id = $1 and s.subject_id = any($2)",
+                &[&tenant.0, &unknown],
+            )
+            .await?;
+        for row in rows {
+            let subject = SubjectId(row.get(0));
+            let wrapped: Option<Vec<u8>> = row.get(1);
+            let key = match wrapped {
+                None => None,
+                Some(wrapped) => {
+                    let tenant_key = unwrap(self.files.root(), row.get(2), tenant.0.as_bytes()).ok_or(KeyError::WrongRoot(tenant))?;
+                    Some(unwrap(&tenant_key, &wrapped, &subject_aad(tenant, subject)).ok_or(KeyError::WrongRoot(tenant))?)
+                }
+            };
+            self.cache().put((tenant, subject), key.clone());
+            found.insert(subject, key);
+        }
+        Ok(found)
+    }
+
+    async fn create(&self, tenant: TenantId, subjects: &[SubjectId]) -> Result<(), KeyError> {
+        let now = self.system.utc();
+        let wrapped = self.wrap(self.files.root(), &self.fresh(), tenant.0.as_bytes());
+        let row = self
+            .pool
+            .query(
+                "with made as (insert into keys.tenant_keys (tenant_id, wrapped, created_at) values ($1, $2, $3)
+                               on conflict do nothing returning wrapped)
+                 select wrapped from made union all select wrapped from keys.tenant_keys where tenant_id = $1 limit 1",
+                &[&tenant.0, &wrapped, &now],
+            )
+            .await?;
+        // Empty only when another call inserted it between our snapshot and our insert.
+        let wrapped: Vec<u8> = match row.first() {
+            Some(row) => row.get(0),
+            None => {
+                let rows = self.pool.query("select wrapped from keys.tenant_keys where tenant_id = $1", &[&tenant.0]).await?;
+                rows.first().map(|r| r.get(0)).ok_or(KeyError::WrongRoot(tenant))?
+            }
+        };
+        let tenant_key = unwrap(self.files.root(), &wrapped, tenant.0.as_bytes()).ok_or(KeyError::WrongRoot(tenant))?;
+        let ids: Vec<uuid::Uuid> = subjects.iter().map(|s| s.0).collect();
+        let keys: Vec<Vec<u8>> =
+            subjects.iter().map(|s| self.wrap(&tenant_key, &self.fresh(), &subject_aad(tenant, *s))).collect();
+        self.pool
+            .query(
+                "insert into keys.subject_keys (tenant_id, subject_id, wrapped, created_at)
+                 select $1, i, w, $4 from unnest($2::uuid[], $3::bytea[]) u(i, w) on conflict do nothing",
+                &[&tenant.0, &ids, &keys, &now],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Destroys the key of a subject: what was sealed under it is gone, here and in every copy of
+    /// the journal. The subject is also written to the erasure list outside the database, so that a
+    /// restored dump can be told again.
+    ///
+    /// # Errors
+    /// When the list or the database cannot be written; then nothing is claimed to be erased.
+    pub async fn erase(&self, tenant: TenantId, subject: SubjectId) -> Result<(), KeyError> {
+        let path = self.files.directory().join("erased.list");
+        let io = |source| KeyError::ErasureList { path: path.clone(), source };
+        let mut list = std::fs::OpenOptions::new().append(true).create(true).open(&path).map_err(io)?;
+        writeln!(list, "{tenant} {subject}").and_then(|()| list.sync_all()).map_err(io)?;
+        self.tombstone(tenant, subject).await
+    }
+
+    /// Applies the erasure list: after a restore, the dump may still hold keys destroyed since.
+    ///
+    /// # Errors
+    /// As [`KeyStore::erase`].
+    pub async fn apply_erasure_list(&self) -> Result<usize, KeyError> {
+        let path = self.files.directory().join("erased.list");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(source) => return Err(KeyError::ErasureList { path, source }),
+        };
+        let mut applied = 0;
+        for line in text.lines() {
+            if let Some((tenant, subject)) = line.split_once(' ')
+                && let (Ok(tenant), Ok(subject)) = (tenant.parse(), subject.parse())
+            {
+                self.tombstone(tenant, subject).await?;
+                applied += 1;
+            }
+        }
+        Ok(applied)
+    }
+
+    async fn tombstone(&self, tenant: TenantId, subject: SubjectId) -> Result<(), KeyError> {
+        self.pool
+            .query(
+                "update keys.subject_keys set wrapped = null, erased_at = $3
+                 where tenant_id = $1 and subject_id = $2 and wrapped is not null",
+                &[&tenant.0, &subject.0, &self.system.utc()],
+            )
+            .await?;
+        self.cache().put((tenant, subject), None);
+        Ok(())
+    }
+
+    fn fresh(&self) -> SubjectKey {
+        let mut key = Zeroizing::new([0u8; 32]);
+        self.system.random(key.as_mut());
+        key
+    }
+
+    fn wrap(&self, outer: &[u8; 32], key: &SubjectKey, aad: &[u8]) -> Vec<u8> {
+        let mut nonce = [0u8; 12];
+        self.system.random(&mut nonce);
+        seal(outer, &nonce, key.as_ref(), aad)
+    }
+}
+
+fn subject_aad(tenant: TenantId, subject: SubjectId) -> [u8; 32] {
+    let mut aad = [0u8; 32];
+    aad[..16].copy_from_slice(tenant.0.as_bytes());
+    aad[16..].copy_from_slice(subject.0.as_bytes());
+    aad
+}
+
+fn unwrap(outer: &[u8; 32], wrapped: &[u8], aad: &[u8]) -> Option<SubjectKey> {
+    let plain = Zeroizing::new(open(outer, wrapped, aad)?);
+    plain.as_slice().try_into().ok().map(Zeroizing::new)
+}
+
+/// nonce (12 bytes) + ciphertext + tag (16 bytes)
+pub(super) fn seal(key: &[u8; 32], nonce: &[u8; 12], plain: &[u8], aad: &[u8]) -> Vec<u8> {
+    let sealed = ChaCha20Poly1305::new(&Key::from(*key))
+        .encrypt(&Nonce::from(*nonce), Payload { msg: plain, aad })
+        .expect("the cipher takes up to 256 GiB");
+    [nonce.as_slice(), &sealed].concat()
+}
+
+/// `None` when key, bytes or authenticated data are not those it was sealed with.
+pub(super) fn open(key: &[u8; 32], sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, cipher) = sealed.split_first_chunk::<12>()?;
+    ChaCha20Poly1305::new(&Key::from(*key)).decrypt(&Nonce::from(*nonce), Payload { msg: cipher, aad }).ok()
+}
