@@ -73,3 +73,8 @@ mod tests {
         assert_eq!(names.len(), Action::ALL.len());
     }
 }
+
+/// A command that names the permission it needs.
+pub trait Guarded {
+    fn action(&self) -> Action;
+}

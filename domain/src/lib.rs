@@ -13,7 +13,7 @@ pub mod registry;
 pub mod role;
 pub mod value;
 
-pub use action::{Action, ActionKind};
+pub use action::{Action, ActionKind, Guarded};
 pub use aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 pub use context::{Actor, ActorKind, Context, EventIds};
 pub use ids::{PLATFORM_TENANT, SubjectId, TenantId};

@@ -102,8 +102,9 @@ impl<'a> Measure<'a> {
                     spread(inner, &inline.node.directives)
                 }
                 Selection::FragmentSpread(named) => {
-                    let inner = self.fragment(&named.node.fragment_name, structure)?;
-                    spread(inner, &named.node.directives)
+                    let mut inner = self.fragment(&named.node.fragment_name, structure)?;
+                    inner.directives = inner.directives.saturating_add(count(named.node.directives.len()));
+                    inner
                 }
             };
             sum.add(cost);
@@ -198,6 +199,7 @@ impl Cost {
     }
 }
 
+/// A selection set of its own that is merged into the one around it.
 fn spread(mut inner: Cost, directives: &[Positioned<Directive>]) -> Cost {
     inner.directives = inner.directives.saturating_add(count(directives.len()));
     inner.structure += 1;

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn tokens_and_brackets_are_counted() {
-        assert_eq!(shape("{ a(x: [1, -2.5e3]) { ...b } }"), (16 - 1, 3));
+        assert_eq!(shape("{ a(x: [1, -2.5e3]) { ...b } }"), (14, 3));
         assert_eq!(shape(""), (0, 0));
     }
 

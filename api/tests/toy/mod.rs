@@ -1,5 +1,5 @@
 //! A small schema that exercises the transport, and a server for it on a port of its own.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "shared by test binaries, each of which uses a part")]
 
 use std::{
     net::SocketAddr,

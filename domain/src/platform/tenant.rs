@@ -17,7 +17,7 @@ pub use crate::value::{Domain, EmailAddress, Name, Reason};
 pub use state::{Profile, Tenant};
 pub use values::{Contact, Plan, SettingKey, SettingValue, parse_settings};
 
-use crate::action::Action;
+use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 use crate::context::Context;
 use crate::personal::Personal;
@@ -63,9 +63,8 @@ pub enum TenantCommand {
     },
 }
 
-impl TenantCommand {
-    /// The permission this command needs.
-    pub fn action(&self) -> Action {
+impl Guarded for TenantCommand {
+    fn action(&self) -> Action {
         match self {
             Self::Register { .. } => Action::TenantRegister,
             Self::Rename { .. } => Action::TenantRename,

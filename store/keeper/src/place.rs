@@ -173,7 +173,15 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), KeeperError> {
 /// however it ends; children do not inherit it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread is just starting has a copy of it until it
+        // runs its own program. Should this fail, the end of that copy releases the lock.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -203,6 +211,6 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         written.at("write", &path)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 }

@@ -1,11 +1,13 @@
 //! What a caller looks up before it appends, each in one statement and so in one snapshot that
 //! names its epoch and batch.
 
-use super::append::{Append, Outcome, Seen, StreamKey};
+use super::append::{Append, AppendError, CommandStamp, Outcome, Seen, StreamKey};
 use super::recorded::{COLUMNS, RecordedEvent, signed, unsigned};
 use crate::database::{DatabaseError, Pool};
+use crate::keys::keyed_hash;
 use daybook_domain::TenantId;
 use daybook_tlog::RightEdge;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Events of one stream, with the moment at which they were all there was.
@@ -22,6 +24,50 @@ pub(super) struct Earlier {
     /// `None` once erased: the id alone decides.
     pub(super) hash_key: Option<Vec<u8>>,
     pub(super) outcome: Outcome,
+}
+
+impl Earlier {
+    pub(super) fn answer(&self, stamp: &CommandStamp) -> Result<Outcome, AppendError> {
+        let same = self
+            .hash_key
+            .as_ref()
+            .is_none_or(|key| keyed_hash(key, &stamp.digest).as_slice() == self.request_hash.as_slice());
+        if same { Ok(self.outcome.clone()) } else { Err(AppendError::CommandReused(stamp.id)) }
+    }
+
+    /// From the columns [`EARLIER`] at `from`; `None` where the join found nothing.
+    fn from_row(row: &Row, from: usize, seen: Seen) -> Option<Earlier> {
+        Some(Earlier {
+            request_hash: row.get::<_, Option<Vec<u8>>>(from)?,
+            hash_key: row.get(from + 1),
+            outcome: Outcome {
+                tenant: TenantId(row.get(from + 2)),
+                first_tenant_position: unsigned(row.get(from + 3)),
+                last_tenant_position: unsigned(row.get(from + 4)),
+                last_position: unsigned(row.get(from + 5)),
+                stream_ids: row.get(from + 6),
+                recorded_at_us: row.get(from + 7),
+                seen,
+                deduplicated: true,
+            },
+        })
+    }
+}
+
+/// The columns of a command's record `c`.
+const EARLIER: &str = "c.request_hash, c.hash_key, c.event_tenant_id, c.first_tenant_position, c.last_tenant_position,
+ c.last_position, c.stream_ids, (extract(epoch from c.recorded_at) * 1000000)::bigint";
+
+pub(super) async fn earlier(pool: &Pool, stamp: &CommandStamp) -> Result<(Seen, Option<Earlier>), DatabaseError> {
+    let sql = format!(
+        "select b.batch, b.epoch, {EARLIER}
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         left join journal.commands c on c.tenant_id = $1 and c.command_id = $2"
+    );
+    let rows = pool.query(&sql, &[&stamp.tenant.0, &stamp.id]).await?;
+    let Some(row) = rows.first() else { return Ok((Seen::default(), None)) };
+    let seen = Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) };
+    Ok((seen, Earlier::from_row(row, 2, seen)))
 }
 
 /// Everything that the writer takes on trust from the caller.
@@ -65,20 +111,20 @@ pub(super) async fn facts(pool: &Pool, append: &Append) -> Result<Facts, Databas
     let hashes: Vec<&[u8]> = append.claims.iter().map(|(c, _)| c.hash.as_slice()).collect();
     let rows = pool
         .query(
-            "select b.batch, b.epoch,
+            &format!(
+                "select b.batch, b.epoch,
                 array(select coalesce((select s.sequence from journal.stream_events s
                                        where s.tenant_id = $1 and s.stream_type = k and s.stream_id = i
                                        order by s.sequence desc limit 1), 0)
                       from unnest($2::text[], $3::uuid[]) with ordinality u(k, i, n) order by n),
                 array(select exists (select from journal.claims c where c.scope_id = s and c.kind = k and c.key_hash = h)
                       from unnest($4::uuid[], $5::text[], $6::bytea[]) with ordinality u(s, k, h, n) order by n),
-                h.size, h.edge,
-                c.request_hash, c.hash_key, c.event_tenant_id, c.first_tenant_position, c.last_tenant_position,
-                c.last_position, c.stream_ids, (extract(epoch from c.recorded_at) * 1000000)::bigint
+                h.size, h.edge, {EARLIER}
              from (select batch, epoch from journal.batches order by batch desc limit 1) b
              left join lateral (select size, edge from journal.tenant_heads where tenant_id = $1
                                 order by size desc limit 1) h on true
-             left join journal.commands c on c.tenant_id = $7 and c.command_id = $8",
+             left join journal.commands c on c.tenant_id = $7 and c.command_id = $8"
+            ),
             &[&append.tenant.0, &kinds, &ids, &scopes, &claim_kinds, &hashes, &append.command.tenant.0, &append.command.id],
         )
         .await?;
@@ -90,20 +136,7 @@ pub(super) async fn facts(pool: &Pool, append: &Append) -> Result<Facts, Databas
         Some(size) => RightEdge::from_bytes(unsigned(size), row.get(5))
             .map_err(|_| unsuitable("a tenant head is damaged; run `daybook verify`"))?,
     };
-    let earlier = row.get::<_, Option<Vec<u8>>>(6).map(|request_hash| Earlier {
-        request_hash,
-        hash_key: row.get(7),
-        outcome: Outcome {
-            tenant: TenantId(row.get(8)),
-            first_tenant_position: unsigned(row.get(9)),
-            last_tenant_position: unsigned(row.get(10)),
-            last_position: unsigned(row.get(11)),
-            stream_ids: row.get(12),
-            recorded_at_us: row.get(13),
-            seen,
-            deduplicated: true,
-        },
-    });
+    let earlier = Earlier::from_row(row, 6, seen);
     Ok(Facts {
         seen,
         versions: row.get::<_, Vec<i64>>(2).into_iter().map(unsigned).collect(),

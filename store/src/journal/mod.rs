@@ -71,6 +71,17 @@ struct Inner {
 pub struct Known {
     /// The streams and reads stood at their expected versions at this moment.
     pub versions_at: Option<Seen>,
+    /// The command id was unused at this moment.
+    pub unused_at: Option<Seen>,
+}
+
+impl Known {
+    /// The moment at which everything that the writer takes on trust held, if nothing needs a look-up.
+    fn suffices(&self, append: &Append) -> Option<Seen> {
+        let versions = self.versions_at.filter(|_| append.claims.is_empty())?;
+        let unused = if append.command.fresh { versions } else { self.unused_at? };
+        (versions.epoch == unused.epoch).then(|| if unused.batch < versions.batch { unused } else { versions })
+    }
 }
 
 impl Journal {
@@ -159,6 +170,49 @@ impl Journal {
         Ok(loaded)
     }
 
+    /// As [`Journal::load`] from the beginning, waiting out a change of the writer.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] when there is no writer within the append timeout.
+    pub async fn load_ready(&self, key: &StreamKey) -> Result<Loaded, AppendError> {
+        self.in_epoch(async || self.load(key, 0).await.map(|l| (l.seen, l))).await
+    }
+
+    /// What an earlier command with this id led to: `Ok` with its (durable) outcome, or `Err` with
+    /// the moment at which the id was unused.
+    ///
+    /// # Errors
+    /// [`AppendError::CommandReused`] when that was another command.
+    pub async fn earlier(&self, stamp: &CommandStamp) -> Result<Result<Outcome, Seen>, AppendError> {
+        loop {
+            let (seen, earlier) = self.in_epoch(async || lookup::earlier(&self.inner.pool, stamp).await.map(|(s, e)| (s, (s, e)))).await?;
+            let Some(earlier) = earlier else { return Ok(Err(seen)) };
+            if self.wait_durable(seen).await.is_ok() {
+                return earlier.answer(stamp).map(Ok);
+            }
+        }
+    }
+
+    /// Repeats a look-up until its epoch is the one in which this node writes.
+    async fn in_epoch<T>(&self, look_up: impl AsyncFn() -> Result<(Seen, T), DatabaseError>) -> Result<T, AppendError>
+    where
+        T: Send,
+    {
+        let deadline = Instant::now() + self.inner.append_timeout;
+        loop {
+            let leading = self.ready(deadline).await?;
+            match look_up().await {
+                Ok((seen, found)) if seen.epoch == leading.epoch => return Ok(found),
+                Ok(_) if Instant::now() >= deadline => return Err(AppendError::Unavailable("another node is the writer".into())),
+                Err(error) if !error.is_connection() || Instant::now() >= deadline => {
+                    return Err(AppendError::Unavailable(error.to_string()));
+                }
+                // A takeover is under way, or the server is on its way back.
+                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
     /// The journal position that a tenant position stands for; `None` when it does not exist.
     ///
     /// # Errors
@@ -200,7 +254,7 @@ impl Journal {
             .map(|s| s.events.iter().map(|e| (sha256(&e.payload), sha256(&e.metadata))).collect())
             .collect::<Vec<Vec<_>>>();
         let request_hash = keyed_hash(&append.command.hash_key, &append.command.digest);
-        let mut seen = known.versions_at.filter(|_| append.command.fresh && append.claims.is_empty());
+        let mut seen = known.suffices(&append);
         let mut head = None;
         loop {
             let leading = self.ready(deadline).await?;
@@ -208,35 +262,16 @@ impl Journal {
                 if known.versions_at.is_some_and(|s| s.epoch != leading.epoch) {
                     return Err(AppendError::Stale);
                 }
-                let facts = match lookup::facts(&self.inner.pool, &append).await {
-                    Ok(facts) => facts,
-                    Err(error) if error.is_connection() && Instant::now() < deadline => {
-                        // The writer notices the same loss and says when it is back.
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                        continue;
-                    }
-                    Err(error) => return Err(AppendError::Unavailable(error.to_string())),
-                };
-                if facts.seen.epoch != leading.epoch {
-                    // Looked up before the takeover's fence, or another node writes.
-                    if Instant::now() >= deadline {
-                        return Err(AppendError::Unavailable("another node is the writer".into()));
-                    }
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                    continue;
-                }
+                let facts =
+                    self.in_epoch(async || lookup::facts(&self.inner.pool, &append).await.map(|f| (f.seen, f))).await?;
                 if let Some(answer) = judge(&append, &facts) {
                     match self.wait_durable(facts.seen).await {
                         Ok(()) => return answer,
                         Err(_) => continue,
                     }
                 }
-                // The decision may rest on an older moment than this look-up.
-                seen = Some(match known.versions_at {
-                    Some(at) if at.batch < facts.seen.batch => facts.seen,
-                    Some(at) => at,
-                    None => facts.seen,
-                });
+                // The streams still stand at the versions that were decided on, as of this look-up.
+                seen = Some(facts.seen);
                 head = Some(facts.head);
             }
             let Some(at) = seen else { continue };
@@ -285,11 +320,7 @@ impl Journal {
 /// What the look-up alone decides.
 fn judge(append: &Append, facts: &lookup::Facts) -> Option<Result<Outcome, AppendError>> {
     if let Some(earlier) = &facts.earlier {
-        let same = earlier
-            .hash_key
-            .as_ref()
-            .is_none_or(|key| keyed_hash(key, &append.command.digest).as_slice() == earlier.request_hash.as_slice());
-        return Some(if same { Ok(earlier.outcome.clone()) } else { Err(AppendError::CommandReused(append.command.id)) });
+        return Some(earlier.answer(&append.command));
     }
     let expected = append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
     for ((stream, expected), actual) in expected.zip(&facts.versions) {

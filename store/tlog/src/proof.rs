@@ -1,6 +1,7 @@
 //! Proofs about a Merkle tree, made and checked as RFC 9162 (section 2.1) says: that a leaf is in a tree,
 //! and that a tree is a continuation of an earlier one. Roots are taken as given; whether to believe one is
-//! the business of the signature on its checkpoint.
+//! the business of the signature on its checkpoint. A root does not say its size, so both are to be taken
+//! from one signed checkpoint.
 
 use std::ops::Range;
 

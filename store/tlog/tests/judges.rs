@@ -142,6 +142,25 @@ fn what_one_refuses_the_other_refuses() {
 }
 
 #[test]
+fn both_refuse_the_same_false_sizes_for_true_roots() {
+    // A root does not say its size, so a proof is also right for some false sizes: the same ones in both.
+    let (leaves, _, roots) = both_logs();
+    let (mut accepted, mut refused) = (0, 0);
+    for (old, new) in (1..=21).flat_map(|new| (1..=new).map(move |old| (old, new))) {
+        let proof = prove_consistency(leaves.as_slice(), old, new).unwrap();
+        let [old_root, new_root] = [old, new].map(|size| roots[usize::try_from(size).unwrap()]);
+        for (claimed, size) in (1..=33).flat_map(|size| (1..=size).map(move |claimed| (claimed, size))) {
+            let here = verify_consistency(claimed, &old_root, size, &new_root, &proof).is_ok();
+            let (old_root, new_root) = (tlog_tiles::Hash(old_root), tlog_tiles::Hash(new_root));
+            let there = check_tree(&theirs(&proof), size, new_root, claimed, old_root).is_ok();
+            assert_eq!(here, there, "{old} to {new} as {claimed} to {size}");
+            *(if here { &mut accepted } else { &mut refused }) += 1;
+        }
+    }
+    assert!(accepted >= 231 && refused > 100_000, "{accepted} {refused}");
+}
+
+#[test]
 fn they_open_our_checkpoint() {
     let (_, _, roots) = both_logs();
     let signer = Signer::generate(log_name(), &seed(1)).unwrap();

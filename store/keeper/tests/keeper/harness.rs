@@ -215,7 +215,9 @@ pub(crate) fn command(home: &Home, user: Option<u32>) -> Command {
     if !program.exists() {
         let tests = std::env::current_exe().expect("this program");
         let built = tests.parent().and_then(Path::parent).expect("target").join("examples/keep");
-        fs::copy(&built, &program).expect("the example keep: run the tests with cargo test -p daybook-keeper");
+        // Not by ourselves: a process that another test is just starting would hold the copy open for writing.
+        let copied = Command::new("cp").arg(&built).arg(&program).status().expect("cp");
+        assert!(copied.success(), "the example keep is missing: run the tests with cargo test -p daybook-keeper");
     }
     let mut command = Command::new(&program);
     command.arg(home.data()).arg("shared_buffers=16MB").current_dir("/");

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use daybook_keeper::{Cluster, KeeperError};
@@ -86,6 +86,7 @@ async fn a_server_that_somebody_else_started_is_left_alone() {
 
     let directory = home.data().join("postgres");
     let mut theirs = as_owner_of(&directory, &program);
+    theirs.stderr(Stdio::null());
     let theirs = theirs.arg("-D").arg(&directory).arg("-k").arg(&sockets).args(["-h", ""]).spawn().expect("it starts");
     eventually("it answers", || query_at(&sockets, 5432, "select 1").is_ok());
     let theirs = Foreign(theirs);

@@ -51,7 +51,7 @@ async fn a_planted_socket_directory_is_refused() {
         let _ = fs::remove_file(&sockets);
         plant();
         let error = Cluster::start(&config).await.map(|_| ()).expect_err("refused");
-        assert!(matches!(error, KeeperError::SocketDirectory { .. }), "{error}");
+        assert!(matches!(error, KeeperError::SocketDirectory { .. }), "{error:?}");
         assert!(error.to_string().contains(reason), "{error}");
     }
     assert_eq!(fs::read_dir(&planted).expect("it is there").count(), 0, "nothing was put there");

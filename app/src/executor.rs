@@ -1,0 +1,292 @@
+//! Load (or remember), decide, append, apply: one command at a time per call, many calls at once.
+
+use crate::authorize::Authorized;
+use crate::cache::{Cache, Cached};
+use chrono::{DateTime, Utc};
+use daybook_domain::personal::Personal;
+use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId};
+use daybook_store::codec;
+use daybook_store::database::DatabaseError;
+use daybook_store::journal::{
+    Append, AppendError, ClaimKey, CommandStamp, Journal, Known, NewEvent, Outcome, RecordedEvent, Seen, StreamAppend,
+    StreamId, StreamKey,
+};
+use daybook_store::keys::{KeyFiles, Sealer};
+use daybook_store::metadata::Metadata;
+use daybook_store::system::SharedSystem;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// States kept in memory.
+const STATES_MAX: usize = 100_000;
+/// How often a command is decided anew when others write to the same stream at the same time.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What surrounds a command besides itself and its caller.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    /// The client's id of the command; a repeat with the same id is answered, not repeated.
+    pub command_id: Option<Uuid>,
+    /// Refuse unless the stream has exactly this many events.
+    pub expected_version: Option<u64>,
+    /// Refuse when it would be recorded later.
+    pub not_after: Option<DateTime<Utc>>,
+    /// Where the record of the command lives, if not in the tenant of its events.
+    pub record_in: Option<TenantId>,
+    pub correlation: String,
+    pub ip: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub struct Executed<A> {
+    pub outcome: Outcome,
+    /// The state after it; none for a repeat, whose stream may have moved on since.
+    pub state: Option<A>,
+    pub version: Option<u64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError<R: std::error::Error + 'static> {
+    /// What the business refuses: data for the caller.
+    #[error(transparent)]
+    Refused(R),
+    #[error("the {kind} has version {actual}, not {expected}: read it again and decide anew")]
+    Conflict { kind: &'static str, expected: u64, actual: u64 },
+    #[error(transparent)]
+    Append(AppendError),
+    #[error("a stored event cannot be read")]
+    Codec(#[from] codec::CodecError),
+    #[error("personal data cannot be sealed or opened")]
+    Seal(#[from] daybook_store::keys::SealError),
+    #[error("the journal cannot be read")]
+    Database(#[from] DatabaseError),
+}
+
+/// Carries out authorized commands. Cloning is cheap.
+#[derive(Clone)]
+pub struct Executor {
+    journal: Journal,
+    sealer: Sealer,
+    files: Arc<KeyFiles>,
+    system: SharedSystem,
+    cache: Arc<Cache>,
+}
+
+impl Executor {
+    pub fn new(journal: Journal, sealer: Sealer, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
+        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)) }
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Carries out a command on one stream. The answer is durable, and so is all that it rests on.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Refused`] by the domain; everything else by the journal.
+    pub async fn execute<A>(&self, authorized: Authorized<A::Command>, id: Uuid, call: Call) -> Result<Executed<A>, ExecuteError<A::Error>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        A::Command: Clone + Serialize,
+    {
+        let Authorized { command, action, tenant, credential } = authorized;
+        let key = StreamKey { tenant, stream: StreamId { kind: A::TYPE, id } };
+        let command_id = call.command_id.unwrap_or_else(|| self.system.uuid_v7());
+        let mut hash_key = [0u8; 32];
+        self.system.random(&mut hash_key);
+        let stamp = CommandStamp {
+            tenant: call.record_in.unwrap_or(tenant),
+            id: command_id,
+            digest: digest(action.as_str(), &key, credential.actor.id, call.expected_version, &command),
+            hash_key,
+            fresh: call.command_id.is_none(),
+        };
+        let context = Context {
+            id,
+            tenant,
+            actor: credential.actor,
+            now: self.system.utc(),
+            // From the command's id where the client gave one, so that a repeat decides the same.
+            ids: EventIds { seed: Uuid::new_v5(&credential.actor.id, command_id.as_bytes()) },
+        };
+        let metadata = Metadata {
+            actor: credential.actor.id,
+            actor_kind: credential.actor.kind,
+            on_behalf_of: None,
+            session: credential.session,
+            ip: call.ip.map(|ip| Personal::known(Metadata::actor_subject(credential.actor.id), ip)),
+            user_agent: call.user_agent.map(|ua| Personal::known(Metadata::actor_subject(credential.actor.id), ua)),
+            module: None,
+            command: action.as_str().to_owned(),
+            command_id,
+            correlation: call.correlation,
+            causation: None,
+            consent: None,
+        };
+        let metadata = serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
+
+        for attempt in 1.. {
+            // A repeat is answered before anything is decided: its stream has moved on since.
+            let mut unused_at = None;
+            if !stamp.fresh {
+                match self.journal.earlier(&stamp).await.map_err(ExecuteError::Append)? {
+                    Ok(outcome) => return Ok(Executed { outcome, state: None, version: None }),
+                    Err(seen) => unused_at = Some(seen),
+                }
+            }
+            let cached = self.state::<A>(&key).await?;
+            if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
+                if self.settled(&key, cached.seen).await {
+                    return Err(ExecuteError::Conflict { kind: A::TYPE, expected, actual: cached.version });
+                }
+                continue;
+            }
+            let events = match cached.state.decide(&context, command.clone()) {
+                Ok(events) => events,
+                // A refusal may rest on events that a crash could still take back.
+                Err(_) if !self.settled(&key, cached.seen).await && attempt < ATTEMPTS_MAX => continue,
+                Err(refusal) => return Err(ExecuteError::Refused(refusal)),
+            };
+            let append = self.append(&key, &stamp, &cached, &events, &metadata, call.not_after).await?;
+            let known = Known { versions_at: Some(cached.seen), unused_at };
+            match self.journal.append(append, known).await {
+                Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
+                Ok(outcome) => {
+                    let version = cached.version + events.len() as u64;
+                    let mut state = cached.state.clone();
+                    for event in events {
+                        state.apply(event);
+                    }
+                    let cached = Cached { state: state.clone(), version, seen: outcome.seen };
+                    self.cache.put(key, Arc::new(cached));
+                    return Ok(Executed { outcome, state: Some(state), version: Some(version) });
+                }
+                Err(AppendError::Conflict { expected, actual, .. }) => {
+                    self.cache.forget(&key);
+                    if call.expected_version.is_some() || attempt >= ATTEMPTS_MAX {
+                        return Err(ExecuteError::Conflict { kind: A::TYPE, expected, actual });
+                    }
+                }
+                Err(AppendError::Stale) if attempt < ATTEMPTS_MAX => self.cache.forget(&key),
+                Err(error) => return Err(ExecuteError::Append(error)),
+            }
+        }
+        unreachable!("the loop ends by an answer")
+    }
+
+    /// Whether what was seen then will never be taken back; forgets it otherwise.
+    async fn settled(&self, key: &StreamKey, seen: Seen) -> bool {
+        let settled = self.journal.wait_durable(seen).await.is_ok();
+        if !settled {
+            self.cache.forget(key);
+        }
+        settled
+    }
+
+    async fn state<A>(&self, key: &StreamKey) -> Result<Arc<Cached<A>>, ExecuteError<A::Error>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+    {
+        let epoch = self.journal.epoch();
+        if let Some(cached) = self.cache.get::<A>(key).filter(|c| Some(c.seen.epoch) == epoch) {
+            return Ok(cached);
+        }
+        let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
+        let mut state = A::default();
+        let version = loaded.events.last().map_or(0, |e| e.sequence);
+        for event in &loaded.events {
+            state.apply(self.decode::<A::Event>(event).await?);
+        }
+        let cached = Arc::new(Cached { state, version, seen: loaded.seen });
+        self.cache.put(key.clone(), cached.clone());
+        Ok(cached)
+    }
+
+    async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {
+        let payload = self.sealer.open(event.tenant, event.event_id, &event.payload).await?;
+        Ok(codec::decode(&event.event_type, event.event_version, &payload)?)
+    }
+
+    async fn append<A: EventSourced>(
+        &self,
+        key: &StreamKey,
+        stamp: &CommandStamp,
+        cached: &Cached<A>,
+        events: &[A::Event],
+        metadata: &str,
+        not_after: Option<DateTime<Utc>>,
+    ) -> Result<Append, ExecuteError<A::Error>> {
+        let mut new = Vec::with_capacity(events.len());
+        for event in events {
+            let encoded = codec::encode(event)?;
+            let event_id = self.system.uuid_v7();
+            new.push(NewEvent {
+                event_id,
+                event_type: encoded.event_type,
+                event_version: encoded.event_version,
+                payload: self.sealer.seal(key.tenant, event_id, encoded.payload).await?,
+                metadata: self.sealer.seal(key.tenant, event_id, metadata.to_owned()).await?,
+            });
+        }
+        let mut claims = Vec::new();
+        let mut releases = Vec::new();
+        for change in cached.state.keys(events) {
+            let scope = match change.scope {
+                KeyScope::Tenant => key.tenant,
+                KeyScope::Platform => PLATFORM_TENANT,
+            };
+            let claim = ClaimKey { scope, kind: change.kind, hash: self.files.unique_hash(change.kind, &change.key) };
+            if change.claim {
+                claims.push((claim, key.stream.clone()));
+            } else {
+                releases.push(claim);
+            }
+        }
+        Ok(Append {
+            tenant: key.tenant,
+            command: stamp.clone(),
+            streams: vec![StreamAppend { stream: key.stream.clone(), expected: cached.version, events: new }],
+            reads: Vec::new(),
+            claims,
+            releases,
+            not_after: not_after.map(|t| t.timestamp_micros()),
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DecodeError {
+    #[error(transparent)]
+    Seal(#[from] daybook_store::keys::SealError),
+    #[error(transparent)]
+    Codec(#[from] codec::CodecError),
+}
+
+impl<R: std::error::Error> From<DecodeError> for ExecuteError<R> {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::Seal(error) => ExecuteError::Seal(error),
+            DecodeError::Codec(error) => ExecuteError::Codec(error),
+        }
+    }
+}
+
+/// What makes two requests the same: command, target, precondition and actor.
+fn digest(action: &str, key: &StreamKey, actor: Uuid, expected: Option<u64>, command: &impl Serialize) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(action.as_bytes());
+    hasher.update([0]);
+    hasher.update(key.tenant.0.as_bytes());
+    hasher.update(key.stream.id.as_bytes());
+    hasher.update(actor.as_bytes());
+    hasher.update([u8::from(expected.is_some())]);
+    hasher.update(expected.unwrap_or(0).to_be_bytes());
+    // Commands hold ordered maps only, so their JSON is canonical.
+    hasher.update(serde_json::to_vec(command).unwrap_or_default());
+    hasher.finalize().into()
+}
