@@ -2,6 +2,7 @@
 
 mod toy;
 
+use daybook_api::transport::OriginPolicy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,17 +96,27 @@ async fn without_a_known_token_nothing_is_read() {
 async fn a_mutation_comes_only_as_json_by_post() {
     let server = start().await;
     let body = r#"{"query":"mutation { bump }"}"#;
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json; charset=utf-16"] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/json; charset=utf-16",
+    ] {
         let request = post(&server).header(header::CONTENT_TYPE, kind).body(body);
         assert_eq!(request.send().await.unwrap().status(), 415, "{kind}");
     }
     assert_eq!(post(&server).body(body).send().await.unwrap().status(), 415);
-    let packed = post(&server).header(header::CONTENT_TYPE, "application/json").header(header::CONTENT_ENCODING, "gzip");
+    let packed =
+        post(&server).header(header::CONTENT_TYPE, "application/json").header(header::CONTENT_ENCODING, "gzip");
     assert_eq!(packed.body(body).send().await.unwrap().status(), 415);
     for text in ["mutation { bump }", "query a { caller } mutation b { bump }", "subscription { count }"] {
         let name = if text.starts_with("query") { "b" } else { "" };
         let response = get(&server, &[("query", text), ("operationName", name)]).send().await.unwrap();
-        assert_eq!((response.status().as_u16(), response.headers()["allow"].to_str().unwrap()), (405, "POST"), "{text}");
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["allow"].to_str().unwrap()),
+            (405, "POST"),
+            "{text}"
+        );
     }
     for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS] {
         let response = Client::new().request(method, server.url()).bearer_auth(TOKEN).send().await.unwrap();
@@ -242,9 +253,71 @@ async fn errors_carry_a_code_and_faults_no_detail() {
         if expected == "INTERNAL" {
             assert!(!body.to_string().contains("hunter2"), "{body}");
             assert_eq!(body["errors"][0]["extensions"]["correlationId"], name);
-            assert!(body.get("data").is_some(), "{body}");
+            assert_eq!(
+                body["data"].as_object().map(|fields| fields.values().all(Value::is_null)),
+                Some(true),
+                "{body}"
+            );
         }
     }
+}
+
+#[tokio::test]
+async fn a_failed_field_is_null_or_nulls_the_nearest_parent_that_may_be_null() {
+    let server = start().await;
+    for (text, data, paths) in [
+        ("{ uncoded caller }", json!({ "uncoded": null, "caller": "toy" }), json!([["uncoded"]])),
+        ("{ row(id: 1) { id lenient } }", json!({ "row": { "id": 1, "lenient": null } }), json!([["row", "lenient"]])),
+        ("{ caller row(id: 1) { id strict } }", json!(null), json!([["row", "strict"]])),
+        (
+            "{ caller maybeRow(id: 1) { parent { parent { strict } } } }",
+            json!({ "caller": "toy", "maybeRow": null }),
+            json!([["maybeRow", "parent", "parent", "strict"]]),
+        ),
+        ("{ rows { strict } caller }", json!({ "rows": null, "caller": "toy" }), json!([["rows", 1, "strict"]])),
+        (
+            "{ maybeRows { strict } }",
+            json!({ "maybeRows": [{ "strict": 0 }, null, { "strict": 2 }] }),
+            json!([["maybeRows", 1, "strict"]]),
+        ),
+        ("{ caller strictRows { strict } }", json!(null), json!([["strictRows", 1, "strict"]])),
+        (
+            "{ grid { strict } }",
+            json!({ "grid": [[{ "strict": 0 }, { "strict": 2 }], null, [{ "strict": 4 }]] }),
+            json!([["grid", 1, 0, "strict"], ["grid", 1, 1, "strict"]]),
+        ),
+    ] {
+        let (status, body) = query(&server, text).await;
+        let told: Vec<_> = body["errors"].as_array().unwrap().iter().map(|error| error["path"].clone()).collect();
+        assert_eq!((status.as_u16(), &body["data"], json!(told)), (200, &data, paths), "{text} {body}");
+        assert!(body.as_object().unwrap().contains_key("data"));
+    }
+}
+
+#[tokio::test]
+async fn a_listed_page_may_read_answers_and_another_may_not() {
+    let origins = OriginPolicy::SameHostAnd(vec!["https://app.example".into()]);
+    let server = serve(Setup { origins, ..Setup::default() }).await.unwrap();
+    for (origin, welcome) in [("https://app.example", true), ("https://evil.example", false)] {
+        let preflight = Client::new()
+            .request(Method::OPTIONS, server.url())
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization,content-type");
+        let answer = post(&server).header("origin", origin).json(&json!({ "query": "{ caller }" }));
+        for response in [preflight.send().await.unwrap(), answer.send().await.unwrap()] {
+            let allowed = response.headers().get("access-control-allow-origin").map(|value| value.to_str().unwrap());
+            assert_eq!(allowed, welcome.then_some(origin));
+        }
+    }
+}
+
+#[tokio::test]
+async fn only_the_first_errors_of_a_document_are_told() {
+    let server = start().await;
+    let unknown: String = (0..100).map(|n| format!("nothing{n} ")).collect();
+    let (status, body) = query(&server, &format!("{{ items {{ {unknown} }} }}")).await;
+    assert_eq!((status.as_u16(), body["errors"].as_array().unwrap().len()), (400, 20));
 }
 
 #[tokio::test]

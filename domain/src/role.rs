@@ -65,16 +65,16 @@ impl Role {
         let [platform_admin, tenant_admin, member, viewer] = match action {
             //                       platform  tenant  member  viewer
             TenantRegister       => [Y,        N,      N,      N],
-            TenantRename         => [N,        Y,      N,      N],
+            TenantRename         => [Y,        Y,      N,      N],
             TenantChangePlan     => [Y,        N,      N,      N],
-            TenantChangeSettings => [N,        Y,      N,      N],
-            TenantChangeContact  => [N,        Y,      N,      N],
+            TenantChangeSettings => [Y,        Y,      N,      N],
+            TenantChangeContact  => [Y,        Y,      N,      N],
             TenantSuspend        => [Y,        N,      N,      N],
             TenantReopen         => [Y,        N,      N,      N],
             TenantClose          => [Y,        N,      N,      N],
             TenantRead           => [Y,        Y,      Y,      Y],
             TenantList           => [Y,        N,      N,      N],
-            TenantReadContact    => [N,        Y,      N,      N],
+            TenantReadContact    => [Y,        Y,      N,      N],
         };
         match self {
             Role::PlatformAdmin => platform_admin,

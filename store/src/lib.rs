@@ -3,12 +3,15 @@
 //! Refuses to know what the events mean: that is the domain's. Refuses to decide who may write
 //! them: that is the application's.
 
+pub mod checkpoints;
 pub mod codec;
+pub mod cqrs;
 pub mod database;
 pub mod journal;
 pub mod keys;
 pub mod metadata;
 pub mod schema;
 pub mod system;
+pub mod verify;
 
 pub use database::{Database, DatabaseError, Pool, Role};

@@ -282,7 +282,11 @@ mod tests {
 
     #[test]
     fn page_sizes_multiply() {
-        let page = |first: &str| format!("query($n: Int = 200) {{ a(first: {first}) {{ edges {{ node {{ b(last: 200) {{ edges {{ x }} }} }} }} }} }}");
+        let page = |first: &str| {
+            format!(
+                "query($n: Int = 200) {{ a(first: {first}) {{ edges {{ node {{ b(last: 200) {{ edges {{ x }} }} }} }} }} }}"
+            )
+        };
         refused(&page("1000000"), "fields to resolve");
         refused(&page("$n"), "80"); // 200 × (edges, node, b, 200 × (edges, x))
         allowed(&page("100"));

@@ -52,6 +52,9 @@ pub(crate) fn code_of(error: &ServerError) -> Option<&str> {
     }
 }
 
+/// Errors told about one refused document; each is as good as the next, and some rules report every pair.
+const ERRORS_MAX: usize = 20;
+
 /// What became of an operation.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -80,6 +83,9 @@ impl Outcome {
         let refused = response.data == Value::Null
             && !response.errors.is_empty()
             && response.errors.iter().all(|error| error.path.is_empty());
+        if refused {
+            response.errors.truncate(ERRORS_MAX);
+        }
         for error in &mut response.errors {
             give_code(error, refused, correlation);
         }
@@ -146,6 +152,7 @@ fn hide(error: &mut ServerError, correlation: &CorrelationId) {
 /// async-graphql reads arguments while it executes and gives those errors no code; only their wording tells them
 /// from a resolver's own. An error converted with `?` has a source and is never taken for one of these.
 fn reads_an_argument(error: &ServerError) -> bool {
-    const WORDINGS: [&str; 4] = ["Failed to parse \"", "Expected input type \"", "Invalid value for argument", "Variable "];
+    const WORDINGS: [&str; 4] =
+        ["Failed to parse \"", "Expected input type \"", "Invalid value for argument", "Variable "];
     error.source.is_none() && WORDINGS.iter().any(|wording| error.message.starts_with(wording))
 }

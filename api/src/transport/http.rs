@@ -30,13 +30,14 @@ use super::{
 /// A request that is turned away before its document is looked at.
 struct Refusal {
     status: StatusCode,
-    error: ServerError,
-    headers: HeaderMap,
+    code: &'static str,
+    message: String,
+    header: Option<(header::HeaderName, &'static str)>,
 }
 
 impl Refusal {
-    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self { status, error: coded(code, message, None), headers: HeaderMap::new() }
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), header: None }
     }
 
     fn bad(message: impl Into<String>) -> Self {
@@ -48,13 +49,16 @@ impl Refusal {
     }
 
     fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
+        self.header = Some((name, value));
         self
     }
 
     fn into_response(self, format: Format) -> Response {
-        let mut response = write(&Outcome::Refused(vec![self.error]), self.status, format);
-        response.headers_mut().extend(self.headers);
+        let error = coded(self.code, self.message, None);
+        let mut response = write(&Outcome::Refused(vec![error]), self.status, format);
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
         response
     }
 }
@@ -66,7 +70,10 @@ impl From<ParamsError> for Refusal {
 }
 
 /// Answers every request to the endpoint, whatever happens below.
-pub(super) async fn answer<E: Executor, A: Authenticate>(transport: Arc<Transport<E, A>>, request: Request) -> Response {
+pub(super) async fn answer<E: Executor, A: Authenticate>(
+    transport: Arc<Transport<E, A>>,
+    request: Request,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let correlation = CorrelationId::of(&parts.headers).unwrap_or_else(|| transport.new_correlation());
     let accepted = negotiate::accepted(&parts.headers);
@@ -280,12 +287,7 @@ async fn upgrade<E: Executor, A: Authenticate>(
         .await
         .map_err(|rejection| Refusal::bad(format!("This is no WebSocket handshake: {rejection}")))?;
     let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
-    let peer = ws::Peer {
-        bearer: bearer(&parts.headers).map(str::to_owned),
-        correlation,
-        at_least,
-        _permit: permit,
-    };
+    let peer = ws::Peer { bearer: bearer(&parts.headers).map(str::to_owned), correlation, at_least, _permit: permit };
     let limits = settings.limits.socket.clone();
     Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
 }

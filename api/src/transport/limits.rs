@@ -20,6 +20,8 @@ pub struct Limits {
     pub nesting_max: usize,
     /// Operations in one document; one of them is executed.
     pub operations_max: usize,
+    /// Fragments in one document; the validator's work grows with their square.
+    pub fragments_max: usize,
     /// Fields below each other, the root field being 1.
     pub depth_max: u64,
     /// Fields of one operation after its fragments are written out.
@@ -66,6 +68,7 @@ impl Default for Limits {
             tokens_max: 10_000,
             nesting_max: 50,
             operations_max: 10,
+            fragments_max: 100,
             depth_max: 15,
             fields_max: 2_000,
             complexity_max: 50_000,

@@ -5,6 +5,12 @@
 //! that exhaust the stack, wrong close codes, variables that were left out. Nothing here knows the schema, a tenant
 //! or a permission: a request carries its [`Authenticate::Credential`], [`CorrelationId`] and, when asked for,
 //! [`AtLeast`] as data, and the resolvers do the rest.
+//!
+//! | | HTTP | an operation on a socket |
+//! |---|---|---|
+//! | credential | `Authorization: Bearer …` | the same in the payload of `connection_init` or in the handshake |
+//! | correlation id | `X-Correlation-Id` | `extensions.correlationId` |
+//! | at least as new as | `Daybook-At-Least` or `extensions.atLeast` | `extensions.atLeast`, else the socket's last write |
 
 mod context;
 mod cost;
@@ -12,6 +18,8 @@ pub mod fault;
 mod http;
 mod limits;
 mod negotiate;
+mod nulls;
+mod operation;
 mod origin;
 mod params;
 mod prepare;
@@ -31,6 +39,7 @@ use uuid::Uuid;
 
 pub use context::{AtLeast, CorrelationId};
 pub use limits::{Limits, SocketLimits};
+pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use sockets::Sockets;
 
@@ -70,7 +79,12 @@ pub struct Settings {
 /// `GET` and `POST /graphql`, and the WebSocket upgrade on the same path.
 pub fn router<E: Executor, A: Authenticate>(executor: E, authenticate: A, settings: Settings) -> Router {
     let transport = Arc::new(Transport { executor, authenticate, settings });
-    Router::new().route("/graphql", any(move |request: Request| http::answer(transport.clone(), request)))
+    let cross_origin = transport.settings.origins.cross_origin();
+    let router = Router::new().route("/graphql", any(move |request: Request| http::answer(transport.clone(), request)));
+    match cross_origin {
+        Some(layer) => router.layer(layer),
+        None => router,
+    }
 }
 
 /// The endpoint, shared by all requests and sockets.

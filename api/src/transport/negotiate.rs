@@ -34,7 +34,9 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Format> {
         return headers.get(header::ACCEPT).is_none_or(|value| value.is_empty()).then_some(Format::Json);
     }
     // The most specific range decides, whatever its weight.
-    let weight = |names: &[&str]| names.iter().find_map(|name| ranges.iter().find(|(range, _)| range == name)).map_or(0, |(_, q)| *q);
+    let weight = |names: &[&str]| {
+        names.iter().find_map(|name| ranges.iter().find(|(range, _)| range == name)).map_or(0, |(_, q)| *q)
+    };
     let named = weight(&["application/graphql-response+json"]);
     let json = weight(&["application/json", "application/*", "*/*"]);
     match (named, json) {
@@ -111,7 +113,10 @@ mod tests {
         use Format::*;
         for (value, format) in [
             ("application/graphql-response+json", Some(GraphqlResponse)),
-            ("application/graphql-response+json; charset=utf-8, application/json; charset=utf-8", Some(GraphqlResponse)),
+            (
+                "application/graphql-response+json; charset=utf-8, application/json; charset=utf-8",
+                Some(GraphqlResponse),
+            ),
             ("application/json, application/graphql-response+json", Some(GraphqlResponse)),
             ("application/json, application/graphql-response+json;q=0.9", Some(Json)),
             ("application/graphql-response+json;q=0, */*", Some(Json)),

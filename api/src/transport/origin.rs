@@ -1,9 +1,14 @@
-//! Which web pages may open a socket.
+//! Which web pages may open a socket, and which may read answers over HTTP.
 //!
 //! A browser sends cookies and, for WebSockets, asks nobody before it connects to a foreign host, so the server has
 //! to look at `Origin` itself. Programs that are no browsers send none and are let through to the token check.
 
-use axum::http::{HeaderMap, Uri, header};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, POSITION_HEADER};
 
 /// Origins that are welcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +38,22 @@ impl OriginPolicy {
             Self::SameHost => false,
             Self::SameHostAnd(list) => list.iter().any(|known| known.eq_ignore_ascii_case(origin)),
         }
+    }
+
+    /// Answers to preflights from listed origins; pages of the same host need none. No cookies: the token is a header.
+    pub(crate) fn cross_origin(&self) -> Option<CorsLayer> {
+        let Self::SameHostAnd(_) = self else { return None };
+        let policy = self.clone();
+        let names = |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect::<Vec<_>>();
+        let sent =
+            ["authorization", "content-type", "idempotency-key", "traceparent", CORRELATION_HEADER, AT_LEAST_HEADER];
+        let layer = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(move |_, request| policy.admits(&request.headers)))
+            .allow_methods([Method::GET, Method::POST])
+            .allow_headers(names(&sent))
+            .expose_headers(names(&["retry-after", CORRELATION_HEADER, POSITION_HEADER]))
+            .max_age(Duration::from_secs(600));
+        Some(layer)
     }
 }
 

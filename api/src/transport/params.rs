@@ -63,7 +63,9 @@ impl Params {
 
     /// Reads the query string of a GET. An empty parameter counts as absent, as the specification wants it for the
     /// operation name.
-    pub(crate) fn from_pairs<'a>(pairs: impl IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>) -> Result<Self, ParamsError> {
+    pub(crate) fn from_pairs<'a>(
+        pairs: impl IntoIterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    ) -> Result<Self, ParamsError> {
         let mut raw = Raw { query: None, operation_name: None, variables: None, extensions: None };
         for (key, value) in pairs {
             let (slot, json) = match &*key {

@@ -59,13 +59,18 @@ fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError
     let shape = scan::scan(query).map_err(|error| coded(code::BAD_USER_INPUT, error.to_string(), None))?;
     limit(shape.tokens, limits.tokens_max, "tokens", "Move values into variables or split it")?;
     limit(shape.nesting, limits.nesting_max, "brackets open at once", "Nest less deeply")?;
-    let document = parse_query(query).map_err(|error| {
-        let mut error = ServerError::from(error);
-        error.extensions.get_or_insert_default().set("code", code::BAD_USER_INPUT);
-        error
-    })?;
+    let document = parse_query(query).map_err(syntax)?;
     limit(document.operations.iter().len(), limits.operations_max, "operations", "Send only the one to execute")?;
+    limit(document.fragments.len(), limits.fragments_max, "fragments", "Use fewer fragments")?;
     Ok(document)
+}
+
+/// The parser draws the whole offending line; the client has it, and the place is told apart from it.
+fn syntax(error: async_graphql::parser::Error) -> ServerError {
+    let ServerError { message, locations, .. } = ServerError::from(error);
+    let reason = message.rsplit_once("\n  = ").map_or(message.as_str(), |(_, reason)| reason);
+    let short: String = reason.chars().take(200).collect();
+    coded(code::BAD_USER_INPUT, format!("The query is not GraphQL: {short}"), locations.first().copied())
 }
 
 /// The name of the operation to execute; `None` is the only, nameless one.
@@ -117,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_that_would_exhaust_the_parser_are_refused_before_it() {
+    fn too_many_open_brackets_are_refused_before_the_parser() {
         for (head, open) in [("{a(x:", "["), ("{a(x:", "{b:"), ("query($x:", "["), ("", "{a")] {
             let message = refusal(&format!("{head}{}", open.repeat(3_000))).message;
             assert!(message.contains("brackets open at once; at most 50"), "{message}");
@@ -126,11 +131,26 @@ mod tests {
     }
 
     #[test]
+    fn a_syntax_error_tells_place_and_reason_but_not_the_query() {
+        let error = refusal("{ a(x: ]) secret }");
+        assert_eq!((error.locations[0].line, error.locations[0].column), (1, 8));
+        assert!(error.message.starts_with("The query is not GraphQL: expected "), "{}", error.message);
+        assert!(!error.message.contains("secret"), "{}", error.message);
+        let duplicate = refusal("query a { x } query a { y }").message;
+        assert!(duplicate.starts_with("The query is not GraphQL: "), "{duplicate}");
+    }
+
+    #[test]
     fn a_limit_says_what_was_found_and_what_is_allowed() {
         let error = refusal(&" ".repeat(65 * 1024));
-        assert_eq!(error.message, "The query has 66560 bytes; at most 65536 are allowed. Move values into variables or split it");
+        assert_eq!(
+            error.message,
+            "The query has 66560 bytes; at most 65536 are allowed. Move values into variables or split it"
+        );
         assert_eq!(super::super::fault::code_of(&error), Some(code::LIMIT_EXCEEDED));
         let many: String = (0..11).map(|i| format!("query q{i} {{ a }} ")).collect();
         assert!(refusal(&many).message.contains("11 operations; at most 10"));
+        let many: String = (0..101).map(|i| format!("fragment f{i} on Q {{ a }} ")).collect();
+        assert!(refusal(&format!("{{ a }} {many}")).message.contains("101 fragments; at most 100"));
     }
 }

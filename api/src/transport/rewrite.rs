@@ -105,10 +105,8 @@ fn flatten_subscription(document: &mut ExecutableDocument, selected: Option<&Nam
         waiting.extend(inner.items.iter().rev().map(|item| (item, directives.clone())));
     }
     if fields.len() != 1 {
-        let message = format!(
-            "A subscription selects one root field, this one {}: open a subscription for each",
-            fields.len()
-        );
+        let message =
+            format!("A subscription selects one root field, this one {}: open a subscription for each", fields.len());
         return Err(coded(code::BAD_USER_INPUT, message, Some(operation.pos)));
     }
     operation.node.selection_set.node.items = fields;

@@ -1,8 +1,9 @@
 //! A first look at the query text, before the parser sees it.
 //!
-//! The parser descends recursively into lists, objects and types, so a text of ten thousand opening brackets ends
-//! the process. This counts tokens and open brackets in one pass without recursion. It refuses what it cannot
-//! follow (an unterminated string); whether the text is GraphQL is the parser's business.
+//! The parser descends recursively into lists, objects and types as far as the stack of the moment allows, and so
+//! does everything after it. This counts tokens and open brackets in one pass without recursion, so that the limit
+//! is a stated one. It refuses what it cannot follow (an unterminated string); whether the text is GraphQL is the
+//! parser's business.
 
 /// What the text is made of.
 #[derive(Debug, PartialEq, Eq)]

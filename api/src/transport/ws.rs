@@ -4,11 +4,10 @@
 //! peer that does not read therefore stops its subscriptions, not the process: operations wait with one finished
 //! answer each (and hold nothing else), and the socket is dropped after the send timeout.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_graphql::{Executor, parser::types::OperationType};
+use async_graphql::Executor;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use futures_util::StreamExt;
 use serde_json::{Map, Value};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -18,11 +17,9 @@ use tokio::{
 use super::{
     Authenticate, Params, Surroundings, Transport,
     context::{AtLeast, CorrelationId, bearer_of},
-    execute,
-    fault::{Outcome, code, code_of, coded},
+    fault::{code, coded},
     limits::SocketLimits,
-    panicked, position,
-    prepare::prepare,
+    operation::{Answer, Runner},
     protocol::{Close, Incoming, NAME, Outgoing, no_payload},
 };
 
@@ -56,7 +53,7 @@ pub(super) async fn run<E: Executor, A: Authenticate>(transport: Arc<Transport<E
     let mut session = Session {
         transport,
         socket,
-        credential: None,
+        token: None,
         at_least: peer.at_least.clone(),
         peer,
         operations: HashMap::new(),
@@ -113,23 +110,13 @@ impl Drop for Operation {
     }
 }
 
-/// A message of an operation on its way to the socket.
-struct Answer {
-    id: Arc<str>,
-    number: u64,
-    text: String,
-    /// Nothing follows.
-    last: bool,
-    /// Where a mutation's write went.
-    position: Option<AtLeast>,
-}
-
 struct Session<E, A: Authenticate> {
     transport: Arc<Transport<E, A>>,
     socket: WebSocket,
     peer: Peer,
-    /// Known after `connection_init`.
-    credential: Option<A::Credential>,
+    /// Set by `connection_init`. Asked again for every operation and at every ping, so that a token which is revoked
+    /// ends its sockets too.
+    token: Option<String>,
     /// What this socket has written last, or the handshake asked for.
     at_least: Option<AtLeast>,
     operations: HashMap<Arc<str>, Operation>,
@@ -154,7 +141,7 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         loop {
             let step = tokio::select! {
                 () = &mut stopping => Err(Close::GoingAway.into()),
-                () = sleep_until(init_deadline), if self.credential.is_none() => Err(Close::InitTimeout.into()),
+                () = sleep_until(init_deadline), if self.token.is_none() => Err(Close::InitTimeout.into()),
                 incoming = self.socket.recv() => {
                     heard = Instant::now();
                     match incoming {
@@ -167,6 +154,8 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                 _ = pings.tick() => {
                     if heard.elapsed() > limits.ping_interval * 2 {
                         Err(End::Drop)
+                    } else if self.token.is_some() && self.credential().is_none() {
+                        Err(Close::Forbidden.into())
                     } else {
                         self.send(Message::Ping(no_payload()), &limits).await
                     }
@@ -188,10 +177,11 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         };
         match Incoming::parse(&text)? {
             Incoming::Init(payload) => {
-                if self.credential.is_some() {
+                if self.token.is_some() {
                     return Err(Close::TooManyInits.into());
                 }
-                self.credential = Some(self.authenticate(&payload).ok_or(Close::Forbidden)?);
+                self.token = self.token_of(&payload);
+                self.credential().ok_or(Close::Forbidden)?;
                 self.say(&Outgoing::ConnectionAck, limits).await
             }
             Incoming::Ping(payload) => self.say(&Outgoing::Pong { payload }, limits).await,
@@ -201,7 +191,10 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                 Ok(())
             }
             Incoming::Subscribe { id, params } => {
-                let credential = self.credential.clone().ok_or(Close::Unauthorized)?;
+                if self.token.is_none() {
+                    return Err(Close::Unauthorized.into());
+                }
+                let credential = self.credential().ok_or(Close::Forbidden)?;
                 if self.operations.contains_key(id.as_str()) {
                     return Err(Close::SubscriberExists(id).into());
                 }
@@ -219,15 +212,18 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         }
     }
 
-    /// By the token of the payload; by that of the handshake only when the payload has none.
-    fn authenticate(&self, payload: &Map<String, Value>) -> Option<A::Credential> {
+    fn credential(&self) -> Option<A::Credential> {
+        self.transport.authenticate.authenticate(self.token.as_deref()?)
+    }
+
+    /// The token of the payload; that of the handshake only when the payload has none.
+    fn token_of(&self, payload: &Map<String, Value>) -> Option<String> {
         let mut told = payload.iter().filter(|(key, _)| key.eq_ignore_ascii_case("authorization"));
-        let token = match (told.next(), told.next()) {
-            (None, _) => self.peer.bearer.as_deref(),
-            (Some((_, Value::String(value))), None) => bearer_of(value),
+        match (told.next(), told.next()) {
+            (None, _) => self.peer.bearer.clone(),
+            (Some((_, Value::String(value))), None) => bearer_of(value).map(str::to_owned),
             _ => None,
-        };
-        self.transport.authenticate.authenticate(token?)
+        }
     }
 
     fn start(&mut self, id: Arc<str>, params: Params, credential: A::Credential) {
@@ -268,7 +264,10 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Drop),
             Err(_) => {
-                tracing::info!(correlation.id = self.peer.correlation.as_str(), "a socket does not read and is dropped");
+                tracing::info!(
+                    correlation.id = self.peer.correlation.as_str(),
+                    "a socket does not read and is dropped"
+                );
                 Err(End::Drop)
             }
         }
@@ -286,100 +285,4 @@ fn broken(error: &axum::Error, limits: &SocketLimits) -> End {
     } else {
         End::Close(Close::Broken)
     }
-}
-
-/// Runs one operation and hands over what it answers.
-struct Runner<E, A: Authenticate> {
-    transport: Arc<Transport<E, A>>,
-    id: Arc<str>,
-    number: u64,
-    answers: mpsc::Sender<Answer>,
-}
-
-impl<E: Executor, A: Authenticate> Runner<E, A> {
-    async fn run(self, params: Params, mut surroundings: Surroundings<A::Credential>) {
-        let correlation = surroundings.correlation.clone();
-        match params.at_least() {
-            Ok(None) => {}
-            Ok(Some(at_least)) => surroundings.at_least = Some(at_least),
-            Err(()) => {
-                let error = coded(code::BAD_USER_INPUT, "`extensions.atLeast` is not a position", None);
-                self.hand_over(Outcome::Refused(vec![error]), true).await;
-                return;
-            }
-        }
-        let limits = &self.transport.settings.limits;
-        let prepared = match std::panic::catch_unwind(AssertUnwindSafe(|| prepare(params, limits))) {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => {
-                self.hand_over(Outcome::Refused(vec![error]), true).await;
-                return;
-            }
-            Err(_) => {
-                self.hand_over(panicked(&correlation), true).await;
-                return;
-            }
-        };
-        let request = surroundings.attach(prepared.request);
-        match prepared.kind {
-            OperationType::Query | OperationType::Mutation => {
-                let outcome = execute(&self.transport.executor, request, &correlation).await;
-                if self.hand_over(outcome, false).await {
-                    self.complete().await;
-                }
-            }
-            OperationType::Subscription => self.follow(request, &correlation).await,
-        }
-    }
-
-    async fn follow(&self, request: async_graphql::Request, correlation: &CorrelationId) {
-        let mut stream = AssertUnwindSafe(self.transport.executor.execute_stream(request, None)).catch_unwind();
-        while let Some(item) = stream.next().await {
-            let outcome = item.map_or_else(|_| panicked(correlation), |response| Outcome::of(response, correlation));
-            if !self.hand_over(outcome, false).await {
-                return;
-            }
-        }
-        self.complete().await;
-    }
-
-    /// Whether the operation goes on. What was refused, and a code that ends a stream, become `error`, after which the
-    /// protocol allows nothing.
-    async fn hand_over(&self, outcome: Outcome, last: bool) -> bool {
-        let mut at = None;
-        let (text, last) = match &outcome {
-            Outcome::Refused(errors) => (Outgoing::Error { id: &self.id, payload: errors }.text(), true),
-            Outcome::Executed(response) if response.errors.iter().any(|error| ends_stream(code_of(error))) => {
-                (Outgoing::Error { id: &self.id, payload: &response.errors }.text(), true)
-            }
-            Outcome::Executed(response) => {
-                at = position(response).and_then(|value| AtLeast::parse(value.to_str().ok()?));
-                (Outgoing::Next { id: &self.id, payload: &outcome }.text(), last)
-            }
-        };
-        match text {
-            Ok(text) => self.queue(text, last, at).await && !last,
-            Err(error) => {
-                tracing::error!(error = %error, "an answer could not be written as JSON");
-                self.complete().await;
-                false
-            }
-        }
-    }
-
-    async fn complete(&self) {
-        if let Ok(text) = (Outgoing::Complete { id: &self.id }).text() {
-            self.queue(text, true, None).await;
-        }
-    }
-
-    /// Waits for room; false when the socket is gone.
-    async fn queue(&self, text: String, last: bool, position: Option<AtLeast>) -> bool {
-        let answer = Answer { id: self.id.clone(), number: self.number, text, last, position };
-        self.answers.send(answer).await.is_ok()
-    }
-}
-
-fn ends_stream(code: Option<&str>) -> bool {
-    matches!(code, Some(code::CURSOR_EXPIRED | code::LAGGING))
 }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use async_graphql::{
     Subscription,
 };
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, router,
+    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -26,13 +26,13 @@ pub const TOKEN: &str = "toy-token";
 #[derive(Clone)]
 pub struct Caller(pub &'static str);
 
-pub struct Tokens;
+struct Tokens(Shared);
 
 impl Authenticate for Tokens {
     type Credential = Caller;
 
     fn authenticate(&self, bearer: &str) -> Option<Caller> {
-        (bearer == TOKEN).then_some(Caller("toy"))
+        (bearer == TOKEN && !self.0.revoked.load(SeqCst)).then_some(Caller("toy"))
     }
 }
 
@@ -42,6 +42,8 @@ pub struct State {
     pub live_streams: AtomicUsize,
     pub yielded: AtomicUsize,
     pub bumps: AtomicU64,
+    /// The token is no longer good.
+    pub revoked: AtomicBool,
 }
 
 type Shared = Arc<State>;
@@ -61,6 +63,30 @@ struct Input {
 #[derive(SimpleObject)]
 struct Item {
     id: i32,
+}
+
+/// Fails in fields that may and may not be null.
+struct Row(i32);
+
+#[Object]
+impl Row {
+    async fn id(&self) -> i32 {
+        self.0
+    }
+
+    /// Fails when the id is odd.
+    async fn strict(&self) -> Result<i32> {
+        if self.0 % 2 == 0 { Ok(self.0) } else { Err(Error::new("odd")) }
+    }
+
+    /// Fails when the id is odd.
+    async fn lenient(&self) -> Result<Option<i32>> {
+        if self.0 % 2 == 0 { Ok(Some(self.0)) } else { Err(Error::new("odd")) }
+    }
+
+    async fn parent(&self) -> Row {
+        Row(self.0)
+    }
 }
 
 pub struct Query;
@@ -111,6 +137,30 @@ impl Query {
         (0..first).map(|id| Item { id }).collect()
     }
 
+    async fn row(&self, id: i32) -> Row {
+        Row(id)
+    }
+
+    async fn maybe_row(&self, id: i32) -> Option<Row> {
+        Some(Row(id))
+    }
+
+    async fn rows(&self) -> Option<Vec<Row>> {
+        Some((0..3).map(Row).collect())
+    }
+
+    async fn maybe_rows(&self) -> Vec<Option<Row>> {
+        (0..3).map(Row).map(Some).collect()
+    }
+
+    async fn grid(&self) -> Vec<Option<Vec<Row>>> {
+        vec![Some(vec![Row(0), Row(2)]), Some(vec![Row(1), Row(3)]), Some(vec![Row(4)])]
+    }
+
+    async fn strict_rows(&self) -> Vec<Row> {
+        (0..3).map(Row).collect()
+    }
+
     async fn uncoded(&self) -> Result<Option<i32>> {
         Err(Error::new("password=hunter2"))
     }
@@ -123,8 +173,9 @@ impl Query {
         Err(Error::new("the message of hunter2").extend_with(|_, extensions| extensions.set("code", code)))
     }
 
-    async fn boom(&self) -> i32 {
-        panic!("hunter2")
+    async fn boom(&self, #[graphql(default = 0)] n: i32) -> i32 {
+        assert_ne!(n, 0, "hunter2");
+        n
     }
 }
 
@@ -168,7 +219,11 @@ impl Subscriptions {
         live(ctx, stream::iter(1..=to))
     }
 
-    async fn ticks(&self, ctx: &Context<'_>, #[graphql(default = 10)] every_ms: u64) -> Result<impl Stream<Item = i32>> {
+    async fn ticks(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(default = 10)] every_ms: u64,
+    ) -> Result<impl Stream<Item = i32>> {
         let every = Duration::from_millis(every_ms);
         live(
             ctx,
@@ -233,7 +288,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
     let listener = TcpListener::bind(setup.address).await?;
     let address = listener.local_addr()?;
     let state = Shared::default();
-    let schema = Schema::build(Query, Mutation, Subscriptions).data(state.clone()).finish();
+    let schema = Schema::build(Query, Mutation, Subscriptions).extension(SpecNulls).data(state.clone()).finish();
     let (stop, shutdown) = watch::channel(false);
     let ids = AtomicU64::new(0);
     let settings = Settings {
@@ -243,7 +298,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         sockets: setup.sockets.clone(),
         shutdown,
     };
-    let app = router(schema, Tokens, settings);
+    let app = router(schema, Tokens(state.clone()), settings);
     tokio::spawn(async move { axum::serve(listener, app).await });
     Ok(Server { address, state, stop, sockets: setup.sockets })
 }

@@ -112,7 +112,7 @@ pub enum KeeperError {
     },
 
     /// The user that the server runs as cannot get to its files.
-    #[error("the server runs as the user {user}, who cannot enter {}: allow it (chmod o+x on that directory), or choose a data directory that this user can reach, such as /var/lib/daybook", directory.display())]
+    #[error("the server runs as the user {user}, who cannot enter {}: choose a data directory that this user can reach, such as /var/lib/daybook, or let it in (chmod o+x on that directory)", directory.display())]
     Unreachable {
         /// The first directory on the way that cannot be entered.
         directory: PathBuf,
@@ -284,11 +284,23 @@ impl<T> At<T> for io::Result<T> {
 
 /// The full disk below `path`, with what is free there.
 pub(crate) fn disk_full(path: &Path) -> KeeperError {
-    // The path itself may be what could not be made.
-    let directory = path.ancestors().find(|path| path.is_dir()).unwrap_or(path);
-    let free_bytes = rustix::fs::statvfs(directory).map_or(0, |room| room.f_bavail.saturating_mul(room.f_frsize));
-    KeeperError::DiskFull { directory: directory.to_owned(), free_bytes }
+    let directory = existing(path);
+    KeeperError::DiskFull { directory: directory.to_owned(), free_bytes: free_bytes(directory).unwrap_or_default() }
 }
+
+/// The path itself may be what could not be made.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.is_dir()).unwrap_or(path)
+}
+
+fn free_bytes(directory: &Path) -> Option<u64> {
+    let room = rustix::fs::statvfs(directory).ok()?;
+    Some(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+/// A program that failed with less room than this failed for want of it, even when there was none to say so: its
+/// log is on the same disk.
+const FREE_BYTES_MIN: u64 = 1024 * 1024;
 
 /// What the programs' output says about a lack of room or memory, which they may mention only in passing.
 pub(crate) fn shortage(output: &str, directory: &Path) -> Option<KeeperError> {
@@ -300,7 +312,9 @@ pub(crate) fn shortage(output: &str, directory: &Path) -> Option<KeeperError> {
     if output.lines().any(memory) {
         return Some(KeeperError::SharedMemory { log: output.to_owned() });
     }
-    FULL.iter().any(|text| output.contains(text)).then(|| disk_full(directory))
+    let full = FULL.iter().any(|text| output.contains(text))
+        || free_bytes(existing(directory)).is_some_and(|bytes| bytes < FREE_BYTES_MIN);
+    full.then(|| disk_full(directory))
 }
 
 #[cfg(test)]

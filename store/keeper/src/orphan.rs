@@ -103,6 +103,11 @@ fn postmaster(cluster: &Path) -> Result<Option<Process>, KeeperError> {
 /// now: PostgreSQL would take any process with that id for a server.
 pub(crate) async fn sweep(site: &Site) -> Result<(), KeeperError> {
     let cluster = &site.place.cluster;
+    // A backend that was only just forked still looks like our postmaster.
+    let other = |process: &Process| process.is_postmaster() && !process.was_started_with(&site.place.config_file());
+    if let Some(other) = of_cluster(cluster).into_iter().find(other) {
+        return Err(KeeperError::RunBySomebodyElse { directory: cluster.clone(), pid: other.pid });
+    }
     let remaining = clear_cluster(cluster, site.startup_timeout).await;
     if !remaining.is_empty() {
         let pids: Vec<String> = remaining.iter().map(|process| process.pid.to_string()).collect();

@@ -61,9 +61,11 @@ impl Process {
         command_line(self.pid).contains(&format!("config_file={}", config_file.display()))
     }
 
-    /// Whether this process of a server is its postmaster: the others show a title instead of their arguments.
+    /// Whether this process of a server is its postmaster: the others show a title instead of their arguments,
+    /// and nothing at all while they end.
     pub(crate) fn is_postmaster(self) -> bool {
-        !command_line(self.pid).starts_with("postgres: ")
+        let command = command_line(self.pid);
+        !command.is_empty() && !command.starts_with("postgres: ")
     }
 
     /// Whether its program was replaced since it was started, as by an upgrade of the package.

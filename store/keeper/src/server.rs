@@ -14,7 +14,7 @@ use crate::error::{At, KeeperError, shortage};
 use crate::log::{self, Mark};
 use crate::orphan::PidFile;
 use crate::place::{Place, ensure_directory};
-use crate::process::{Process, wait_until_gone};
+use crate::process::{Process, of_cluster, wait_until_gone};
 use crate::programs::Programs;
 use crate::{settings, socket};
 
@@ -78,13 +78,13 @@ async fn attempt(site: &Site, socket_dir: &Path, port: u16, deadline: Instant) -
     let process = child.id().and_then(Process::find);
     let Some(process) = process else {
         let status = child.wait().await.at("wait for the server in", &place.data)?;
-        return Err(explain(place, status, mark.tail(place)));
+        return Err(explain(place, status, &mark).await);
     };
     let mut starting = Starting(Some(process));
 
     loop {
         if let Some(status) = child.try_wait().at("wait for the server in", &place.data)? {
-            return Err(explain(place, status, mark.tail(place)));
+            return Err(explain(place, status, &mark).await);
         }
         if is_ready(place, process.pid)? && socket::answers(socket_dir, port).await {
             starting.0 = None;
@@ -93,6 +93,7 @@ async fn attempt(site: &Site, socket_dir: &Path, port: u16, deadline: Instant) -
         if Instant::now() > deadline {
             process.signal(Signal::QUIT);
             wait_until_gone(&[process], Duration::from_secs(10)).await;
+            wait_for_log_writer(place).await;
             return Err(Attempt::Failed(KeeperError::StartTimeout {
                 directory: place.cluster.clone(),
                 seconds: site.startup_timeout.as_secs(),
@@ -120,7 +121,14 @@ fn is_ready(place: &Place, pid: u32) -> Result<bool, KeeperError> {
     Ok(file.is_some_and(|file| file.pid == pid && file.is_ready()))
 }
 
-fn explain(place: &Place, status: ExitStatus, log: String) -> Attempt {
+/// The writer of the log outlives the server by a moment, in which the log may still grow.
+async fn wait_for_log_writer(place: &Place) {
+    wait_until_gone(&of_cluster(&place.cluster), Duration::from_secs(1)).await;
+}
+
+async fn explain(place: &Place, status: ExitStatus, mark: &Mark) -> Attempt {
+    wait_for_log_writer(place).await;
+    let log = mark.tail(place);
     if let Some(error) = shortage(&log, &place.cluster) {
         return Attempt::Failed(error);
     }
@@ -142,6 +150,7 @@ pub(crate) async fn stop(place: &Place, server: Process, patience: Duration) -> 
     {
         server.signal(signal);
         if wait_until_gone(&[server], patience).await {
+            wait_for_log_writer(place).await;
             return Ok(());
         }
         tracing::warn!(pid = server.pid, ?signal, "the database does not stop, the next signal is harder");

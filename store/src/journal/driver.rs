@@ -10,6 +10,7 @@ use super::rows;
 use super::recorded::{signed, unsigned};
 use crate::database::{Database, DatabaseError, Role};
 use crate::system::{Micros, SharedSystem, utc};
+use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashMap;
 use std::future::Future;
@@ -37,9 +38,19 @@ pub struct Durable {
     pub position: u64,
 }
 
-pub(super) enum Message {
+/// What callers send to the one who writes.
+pub enum Message {
     Append(Box<Prepared>, oneshot::Sender<Answer>),
+    /// Finish what is queued, then end.
     Shutdown,
+}
+
+/// The place of the writer behind a [`super::Journal`]: who sits in it answers every request that
+/// arrives, and tells who leads and what is durable.
+pub struct Seat {
+    pub requests: mpsc::Receiver<Message>,
+    pub standing: watch::Sender<Standing>,
+    pub durable: watch::Sender<Durable>,
 }
 
 /// A statement that hangs longer than this ends the session.
@@ -61,9 +72,7 @@ pub(super) struct Driver {
     pub(super) lease_ttl_us: Micros,
     pub(super) node: Uuid,
     pub(super) address: Option<String>,
-    pub(super) requests: mpsc::Receiver<Message>,
-    pub(super) standing: watch::Sender<Standing>,
-    pub(super) durable: watch::Sender<Durable>,
+    pub(super) seat: Seat,
 }
 
 type Step = Pin<Box<dyn Future<Output = (u64, StepDone)> + Send>>;
@@ -93,7 +102,7 @@ impl Driver {
                     }
                     StepDone::Input(input) => inputs.push(Input::Session(number, input)),
                 },
-                message = self.requests.recv() => {
+                message = self.seat.requests.recv() => {
                     let mut message = message;
                     // Everything that is there already goes into the same batch.
                     loop {
@@ -106,7 +115,7 @@ impl Driver {
                             }
                             Some(Message::Shutdown) | None => inputs.push(Input::Shutdown),
                         }
-                        match self.requests.try_recv() {
+                        match self.seat.requests.try_recv() {
                             Ok(next) => message = Some(next),
                             Err(_) => break,
                         }
@@ -125,18 +134,18 @@ impl Driver {
                         }
                     }
                     Effect::Durable { seen, position } => {
-                        self.durable.send_replace(Durable { seen, position });
+                        self.seat.durable.send_replace(Durable { seen, position });
                     }
                     Effect::Leading(seen) => {
                         tracing::info!(journal.epoch = seen.epoch, journal.batch = seen.batch, "this node is the writer now");
-                        self.standing.send_replace(Standing { leading: Some(seen), stopped: None });
+                        self.seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
                     }
                     Effect::NotLeading => {
-                        self.standing.send_if_modified(|s| s.leading.take().is_some());
+                        self.seat.standing.send_if_modified(|s| s.leading.take().is_some());
                     }
                     Effect::Stopped(reason) => {
                         tracing::info!(reason, "the writer has stopped");
-                        self.standing.send_replace(Standing { leading: None, stopped: Some(reason) });
+                        self.seat.standing.send_replace(Standing { leading: None, stopped: Some(reason) });
                     }
                     Effect::HangUp(number) => {
                         if session.as_ref().is_some_and(|(n, _)| *n == number) {
@@ -185,7 +194,9 @@ impl Driver {
     fn step(&self, number: u64, session: Arc<Session>, step: Do) -> Step {
         let (node, address, ttl_us) = (self.node, self.address.clone(), self.lease_ttl_us);
         Box::pin(async move {
-            let input = match within(carry_out(&session, step, node, address, ttl_us)).await {
+            let what = match &step { Do::Commit(b) => format!("commit {}", b.events.len()), Do::Flush { .. } => "flush".into(), o => format!("{o:?}") };
+            let begun = std::time::Instant::now();
+            let input = match within(carry_out(&session, step, node, address, ttl_us).inspect(|_| eprintln!("STEP {what} {}", begun.elapsed().as_micros()))).await {
                 Ok(input) => input,
                 Err(reason) => {
                     tracing::warn!(reason, "the writer lost its session");

@@ -12,14 +12,14 @@ pub mod recorded;
 pub mod rows;
 
 pub use append::{Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey};
-pub use driver::{Durable, Standing};
+pub use driver::{Durable, Message, Seat, Standing};
 pub use lookup::{Loaded, resolve};
 pub use recorded::RecordedEvent;
 
 use crate::database::{Database, DatabaseError, Pool, Role};
 use crate::keys::keyed_hash;
 use crate::system::SharedSystem;
-use driver::{Driver, Message};
+use driver::Driver;
 use machine::{Answer, Config, Prepared, Writer};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -87,24 +87,35 @@ impl Known {
 impl Journal {
     /// Starts this node's writer. The task ends after [`Journal::shutdown`].
     pub fn start(database: &Database, system: SharedSystem, options: JournalOptions) -> (Journal, JoinHandle<()>) {
+        let database_of_writer = database.clone();
+        Journal::start_with(database, options, |options, seat| {
+            let driver = Driver {
+                database: database_of_writer,
+                system,
+                flushers: options.writer.flushers,
+                lease_ttl_us: options.writer.lease_ttl_us,
+                machine: Writer::new(options.writer),
+                node: options.node,
+                address: options.address,
+                seat,
+            };
+            tokio::spawn(driver.run())
+        })
+    }
+
+    /// As [`Journal::start`], with another one in the writer's seat. For measurements: a writer that
+    /// appends differently is compared behind the same look-ups and the same contract.
+    pub fn start_with(
+        database: &Database,
+        options: JournalOptions,
+        writer: impl FnOnce(JournalOptions, Seat) -> JoinHandle<()>,
+    ) -> (Journal, JoinHandle<()>) {
         let (requests, received) = mpsc::channel(options.writer.queue_requests_max);
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
-        let driver = Driver {
-            database: database.clone(),
-            system,
-            flushers: options.writer.flushers,
-            lease_ttl_us: options.writer.lease_ttl_us,
-            machine: Writer::new(options.writer),
-            node: options.node,
-            address: options.address,
-            requests: received,
-            standing: standing_tx,
-            durable: durable_tx,
-        };
-        let task = tokio::spawn(driver.run());
         let pool = database.pool(Role::Writer, options.pool_size, "");
         let inner = Inner { pool, requests, standing, durable, append_timeout: options.append_timeout };
+        let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
     }
 
@@ -175,7 +186,7 @@ impl Journal {
     /// # Errors
     /// [`AppendError::Unavailable`] when there is no writer within the append timeout.
     pub async fn load_ready(&self, key: &StreamKey) -> Result<Loaded, AppendError> {
-        self.in_epoch(async || self.load(key, 0).await.map(|l| (l.seen, l))).await
+        self.in_epoch(move || async move { self.load(key, 0).await.map(|l| (l.seen, l)) }).await
     }
 
     /// What an earlier command with this id led to: `Ok` with its (durable) outcome, or `Err` with
@@ -185,7 +196,8 @@ impl Journal {
     /// [`AppendError::CommandReused`] when that was another command.
     pub async fn earlier(&self, stamp: &CommandStamp) -> Result<Result<Outcome, Seen>, AppendError> {
         loop {
-            let (seen, earlier) = self.in_epoch(async || lookup::earlier(&self.inner.pool, stamp).await.map(|(s, e)| (s, (s, e)))).await?;
+            let look_up = move || async move { lookup::earlier(&self.inner.pool, stamp).await.map(|(s, e)| (s, (s, e))) };
+            let (seen, earlier) = self.in_epoch(look_up).await?;
             let Some(earlier) = earlier else { return Ok(Err(seen)) };
             if self.wait_durable(seen).await.is_ok() {
                 return earlier.answer(stamp).map(Ok);
@@ -194,9 +206,10 @@ impl Journal {
     }
 
     /// Repeats a look-up until its epoch is the one in which this node writes.
-    async fn in_epoch<T>(&self, look_up: impl AsyncFn() -> Result<(Seen, T), DatabaseError>) -> Result<T, AppendError>
+    // Not an AsyncFn: nobody could spawn what awaits one, because its future cannot be said to be Send.
+    async fn in_epoch<T, F>(&self, look_up: impl Fn() -> F) -> Result<T, AppendError>
     where
-        T: Send,
+        F: Future<Output = Result<(Seen, T), DatabaseError>>,
     {
         let deadline = Instant::now() + self.inner.append_timeout;
         loop {
@@ -262,8 +275,9 @@ impl Journal {
                 if known.versions_at.is_some_and(|s| s.epoch != leading.epoch) {
                     return Err(AppendError::Stale);
                 }
+                let (pool, wanted) = (&self.inner.pool, &append);
                 let facts =
-                    self.in_epoch(async || lookup::facts(&self.inner.pool, &append).await.map(|f| (f.seen, f))).await?;
+                    self.in_epoch(move || async move { lookup::facts(pool, wanted).await.map(|f| (f.seen, f)) }).await?;
                 if let Some(answer) = judge(&append, &facts) {
                     match self.wait_durable(facts.seen).await {
                         Ok(()) => return answer,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 /// Inserts a batch with everything that belongs to it. A data-modifying WITH runs each part once
 /// and to its end, in one snapshot; any refusal rolls all of it back.
-pub(super) const INSERT: &str = "
+pub const INSERT: &str = "
 with b as (
     insert into journal.batches (batch, epoch, first_position, last_position, recorded_at) values ($1, $2, $3, $4, $5)
 ), e as (

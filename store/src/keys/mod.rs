@@ -9,7 +9,7 @@ mod subjects;
 
 pub use files::{KeyFileError, KeyFiles};
 pub use sealing::{SealError, Sealer};
-pub use subjects::{KeyError, KeyStore};
+pub use subjects::{KeyError, KeyStore, open as open_sealed, seal as seal_with};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

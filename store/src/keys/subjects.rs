@@ -233,8 +233,9 @@ fn unwrap(outer: &[u8; 32], wrapped: &[u8], aad: &[u8]) -> Option<SubjectKey> {
     plain.as_slice().try_into().ok().map(Zeroizing::new)
 }
 
-/// nonce (12 bytes) + ciphertext + tag (16 bytes)
-pub(super) fn seal(key: &[u8; 32], nonce: &[u8; 12], plain: &[u8], aad: &[u8]) -> Vec<u8> {
+/// ChaCha20-Poly1305: nonce (12 bytes) + ciphertext + tag (16 bytes). A nonce is never used twice
+/// for two texts under one key.
+pub fn seal(key: &[u8; 32], nonce: &[u8; 12], plain: &[u8], aad: &[u8]) -> Vec<u8> {
     let sealed = ChaCha20Poly1305::new(&Key::from(*key))
         .encrypt(&Nonce::from(*nonce), Payload { msg: plain, aad })
         .expect("the cipher takes up to 256 GiB");
@@ -242,7 +243,7 @@ pub(super) fn seal(key: &[u8; 32], nonce: &[u8; 12], plain: &[u8], aad: &[u8]) -
 }
 
 /// `None` when key, bytes or authenticated data are not those it was sealed with.
-pub(super) fn open(key: &[u8; 32], sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
+pub fn open(key: &[u8; 32], sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
     let (nonce, cipher) = sealed.split_first_chunk::<12>()?;
     ChaCha20Poly1305::new(&Key::from(*key)).decrypt(&Nonce::from(*nonce), Payload { msg: cipher, aad }).ok()
 }

@@ -420,9 +420,11 @@ impl Writer {
         if !self.is_leading() {
             return;
         }
-        if !self.ensuring && self.partitions_up_to < self.next_position + self.partition_size {
+        // An append may be larger than a partition, and must not wait for one that nobody makes.
+        let ahead = self.queue.front().map_or(0, |next| next.append.events() as u64).max(self.partition_size);
+        if !self.ensuring && self.partitions_up_to < self.next_position + ahead {
             self.ensuring = true;
-            out.push(Effect::Do(self.session, Do::EnsurePartitions { up_to: self.next_position + 2 * self.partition_size }));
+            out.push(Effect::Do(self.session, Do::EnsurePartitions { up_to: self.next_position + 2 * ahead }));
         }
         if self.in_flight.is_none() {
             self.build(now, out);

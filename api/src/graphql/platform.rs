@@ -1,0 +1,557 @@
+//! Tenants: register, change, ask, watch.
+
+use super::Parts;
+use super::errors::{Code, UserError, denied, error, of_execution};
+use super::reads::{Order, PageArgs, TenantRow};
+use daybook_projections::read::Change;
+use super::scalars::{BigInt, Position};
+use crate::transport::{AtLeast, CorrelationId};
+use async_graphql::connection::{Connection, Edge};
+use async_graphql::{ComplexObject, Context, Enum, Error, InputObject, Json, Object, Result, SimpleObject, Subscription};
+use chrono::{DateTime, Utc};
+use daybook_app::{Call, Credential, Denied, authorize, may};
+use daybook_domain::personal::Personal;
+use daybook_domain::platform::tenant::{Contact, SettingKey, parse_settings};
+use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
+use daybook_domain::value::{Domain, Name, Reason};
+use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId, TenantId};
+use daybook_store::journal::Outcome;
+use futures_util::{Stream, StreamExt};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// What a tenant has booked.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Plan {
+    Free,
+    Pro,
+    Enterprise,
+}
+
+impl From<Plan> for daybook_domain::platform::tenant::Plan {
+    fn from(plan: Plan) -> Self {
+        match plan {
+            Plan::Free => Self::Free,
+            Plan::Pro => Self::Pro,
+            Plan::Enterprise => Self::Enterprise,
+        }
+    }
+}
+
+impl From<daybook_domain::platform::tenant::Plan> for Plan {
+    fn from(plan: daybook_domain::platform::tenant::Plan) -> Self {
+        use daybook_domain::platform::tenant::Plan as P;
+        match plan {
+            P::Free => Self::Free,
+            P::Pro => Self::Pro,
+            P::Enterprise => Self::Enterprise,
+        }
+    }
+}
+
+/// Whether a tenant can work.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TenantStatus {
+    Active,
+    /// Reopened or closed by the platform only.
+    Suspended,
+    /// For good.
+    Closed,
+}
+
+/// The person to turn to. Personal data: it can be erased.
+#[derive(SimpleObject, Clone, Debug)]
+pub struct TenantContact {
+    /// E.g. `"Ada Lovelace"`; null once erased.
+    pub name: Option<String>,
+    /// E.g. `"ada@example.com"`; null once erased.
+    pub email: Option<String>,
+    /// True when the person's data was erased.
+    pub erased: bool,
+}
+
+/// An organisation that owns everything else.
+#[derive(SimpleObject, Clone)]
+#[graphql(complex)]
+pub struct Tenant {
+    pub id: Uuid,
+    /// E.g. `"Acme"`.
+    pub name: String,
+    pub plan: Plan,
+    pub status: TenantStatus,
+    /// DNS name, unique on the platform, e.g. `"acme.example"`.
+    pub domain: Option<String>,
+    /// The tenant's own settings: keys of its choosing; booleans, whole numbers and texts.
+    pub settings: Json<serde_json::Value>,
+    /// Why it is suspended or closed.
+    pub reason: Option<String>,
+    /// Number of changes so far; send it back as `expectedVersion` to change only what you have seen.
+    pub version: BigInt,
+    /// When it was registered.
+    pub registered_at: DateTime<Utc>,
+    /// When it changed last.
+    pub changed_at: DateTime<Utc>,
+    #[graphql(skip)]
+    pub contact_row: Option<TenantContact>,
+}
+
+#[ComplexObject]
+impl Tenant {
+    /// The person to turn to. Needs the permission `tenant.readContact`.
+    async fn contact(&self, ctx: &Context<'_>) -> Result<Option<TenantContact>> {
+        permit(ctx, Action::TenantReadContact, TenantId(self.id))?;
+        Ok(self.contact_row.clone())
+    }
+}
+
+/// What a mutation of a tenant led to.
+#[derive(SimpleObject)]
+#[graphql(complex)]
+pub struct TenantPayload {
+    /// The moment of the change: send it as `atLeast` (or header `Daybook-At-Least`) to read at least that much,
+    /// or as `after` to subscribe from there. Null when the business refused.
+    pub position: Option<Position>,
+    /// True when this answers a repeated `clientMutationId`.
+    pub deduplicated: bool,
+    /// What the business refuses; empty when done.
+    pub user_errors: Vec<UserError>,
+    #[graphql(skip)]
+    written: Option<Written>,
+}
+
+#[derive(Clone, Copy)]
+struct Written {
+    tenant: TenantId,
+    journal_position: u64,
+}
+
+#[ComplexObject]
+impl TenantPayload {
+    /// The tenant after the change. Null when the business refused, or when the caller may not read it.
+    async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Tenant>> {
+        let Some(written) = self.written else { return Ok(None) };
+        if !may(credential(ctx)?, Action::TenantRead, written.tenant) {
+            return Ok(None);
+        }
+        let reads = &parts(ctx)?.reads;
+        reads.wait(written.tenant, written.journal_position).await?;
+        Ok(reads.tenant(written.tenant).await?.map(Tenant::from))
+    }
+}
+
+impl From<TenantRow> for Tenant {
+    fn from(row: TenantRow) -> Self {
+        use daybook_projections::platform::tenants::TenantStatus as S;
+        let contact = row.contact_subject.map(|_| TenantContact {
+            name: row.contact_name,
+            email: row.contact_email,
+            erased: row.contact_erased,
+        });
+        Tenant {
+            id: row.tenant_id,
+            name: row.name,
+            plan: row.plan.into(),
+            status: match row.status {
+                S::Active => TenantStatus::Active,
+                S::Suspended => TenantStatus::Suspended,
+                S::Closed => TenantStatus::Closed,
+            },
+            domain: row.domain,
+            settings: Json(serde_json::to_value(&row.settings).unwrap_or_default()),
+            reason: row.closed_reason.or(row.suspended_reason),
+            version: BigInt(row.version),
+            registered_at: row.registered_at,
+            changed_at: row.changed_at,
+            contact_row: contact,
+        }
+    }
+}
+
+/// What a change did to the thing that changed.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChangeKind {
+    Created,
+    Updated,
+    Removed,
+}
+
+/// Names of the fields of [`Tenant`] that differ between two rows.
+fn changed_fields(before: Option<&TenantRow>, after: Option<&TenantRow>) -> Vec<String> {
+    let (Some(b), Some(a)) = (before, after) else { return Vec::new() };
+    let differ = [
+        ("name", b.name != a.name),
+        ("plan", b.plan != a.plan),
+        ("status", b.status != a.status),
+        ("domain", b.domain != a.domain),
+        ("settings", b.settings != a.settings),
+        (
+            "contact",
+            (b.contact_subject, &b.contact_name, &b.contact_email) != (a.contact_subject, &a.contact_name, &a.contact_email),
+        ),
+        ("reason", (&b.suspended_reason, &b.closed_reason) != (&a.suspended_reason, &a.closed_reason)),
+        ("version", b.version != a.version),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// A change of a tenant.
+#[derive(SimpleObject)]
+pub struct TenantChange {
+    /// Resume after this with `after`.
+    pub position: Position,
+    pub change: ChangeKind,
+    /// The tenant after the change.
+    pub node: Option<Tenant>,
+    /// Names of the fields that differ, e.g. `["name", "version"]`.
+    pub changed_fields: Vec<String>,
+}
+
+#[derive(InputObject)]
+pub struct ContactInput {
+    /// 1–200 characters, e.g. `"Ada Lovelace"`.
+    pub name: String,
+    /// E.g. `"ada@example.com"`.
+    pub email: String,
+}
+
+#[derive(InputObject)]
+pub struct RegisterTenantInput {
+    /// 1–200 characters, e.g. `"Acme"`.
+    pub name: String,
+    #[graphql(default_with = "Plan::Free")]
+    pub plan: Plan,
+    /// The person to turn to.
+    pub contact: Option<ContactInput>,
+    /// DNS name, unique on the platform, e.g. `"acme.example"`.
+    pub domain: Option<String>,
+    /// Id of this command, chosen by you: a repeat with the same id gives the same answer and no second tenant.
+    pub client_mutation_id: Option<Uuid>,
+}
+
+macro_rules! tenant_inputs {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(InputObject)]
+        pub struct $name {
+            /// Id of the tenant.
+            pub id: Uuid,
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// Change only if the tenant still has this version; `CONFLICT` otherwise.
+            pub expected_version: Option<BigInt>,
+            /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
+            pub client_mutation_id: Option<Uuid>,
+        }
+
+        impl $name {
+            fn target(&self) -> Target {
+                Target { id: self.id, expected_version: self.expected_version, command_id: self.client_mutation_id }
+            }
+        }
+    )+};
+}
+
+tenant_inputs! {
+    RenameTenantInput {
+        /// 1–200 characters, e.g. `"Acme Ltd"`.
+        name: String,
+    }
+    ChangeTenantPlanInput { plan: Plan }
+    ChangeTenantSettingsInput {
+        /// Settings to set, e.g. `{"locale": "de-DE", "fiscal.year_start": 4}`. Values are booleans, whole numbers or texts.
+        set: Option<Json<serde_json::Map<String, serde_json::Value>>>,
+        /// Keys to remove.
+        unset: Option<Vec<String>>,
+    }
+    ChangeTenantContactInput {
+        /// Null removes the contact.
+        contact: Option<ContactInput>,
+    }
+    SuspendTenantInput {
+        /// 1–500 characters, shown to the tenant.
+        reason: String,
+    }
+    ReopenTenantInput {}
+    CloseTenantInput {
+        /// 1–500 characters.
+        reason: String,
+    }
+}
+
+struct Target {
+    id: Uuid,
+    expected_version: Option<BigInt>,
+    command_id: Option<Uuid>,
+}
+
+fn parts<'a>(ctx: &Context<'a>) -> Result<&'a Arc<Parts>> {
+    ctx.data::<Arc<Parts>>()
+}
+
+fn credential<'a>(ctx: &Context<'a>) -> Result<&'a Credential> {
+    ctx.data::<Credential>()
+}
+
+fn permit(ctx: &Context<'_>, action: Action, target: TenantId) -> Result<()> {
+    if may(credential(ctx)?, action, target) { Ok(()) } else { Err(denied(&Denied { action })) }
+}
+
+/// Waits until reads show at least what the request asks for: its argument, its header, or else the
+/// caller's own last write.
+async fn at_least(ctx: &Context<'_>, argument: Option<Position>) -> Result<()> {
+    let parts = parts(ctx)?;
+    let asked = argument.map(|p| p.0).or_else(|| ctx.data_opt::<AtLeast>().map(|a| a.0.clone()));
+    match asked {
+        Some(text) => {
+            let (tenant, position) = parts.opaque.read_position(&text).map_err(|e| error(Code::BadUserInput, format!("the position cannot be used: {e}")))?;
+            parts.reads.wait_for_tenant_position(parts.executor.journal(), tenant, position).await
+        }
+        None => parts.reads.wait_for_own_writes(credential(ctx)?.actor.id).await,
+    }
+}
+
+#[derive(Default)]
+pub struct PlatformQuery;
+
+#[Object]
+impl PlatformQuery {
+    /// One tenant. Null when there is none with this id, or none that you may read.
+    async fn tenant(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant.")] id: Uuid,
+        #[graphql(desc = "Wait until this moment shows, e.g. the `position` of a mutation.")] at_least: Option<Position>,
+    ) -> Result<Option<Tenant>> {
+        let target = TenantId(id);
+        if !may(credential(ctx)?, Action::TenantRead, target) {
+            return Ok(None);
+        }
+        self::at_least(ctx, at_least).await?;
+        Ok(parts(ctx)?.reads.tenant(target).await?.map(Tenant::from))
+    }
+
+    /// All tenants, a page at a time. Needs the permission `tenant.list`, which is the platform's alone.
+    #[allow(clippy::too_many_arguments)]
+    async fn tenants(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many from the start, 1–200; 50 unless told.")] first: Option<i32>,
+        #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end, 1–200.")] last: Option<i32>,
+        #[graphql(desc = "Continue before this cursor.")] before: Option<String>,
+        #[graphql(desc = "What to sort by; the id decides between equals.", default)] order_by: Order,
+        #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
+    ) -> Result<Connection<String, Tenant, TotalCount>> {
+        permit(ctx, Action::TenantList, PLATFORM_TENANT)?;
+        let parts = parts(ctx)?;
+        let args = PageArgs::new(first, after, last, before)?;
+        self::at_least(ctx, at_least).await?;
+        let page = parts.reads.tenants(&parts.opaque, args, order_by).await?;
+        let mut connection = Connection::with_additional_fields(page.has_previous, page.has_next, TotalCount);
+        connection.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, Tenant::from(row))));
+        Ok(connection)
+    }
+}
+
+/// Counted only when asked for.
+pub struct TotalCount;
+
+#[Object]
+impl TotalCount {
+    /// How many tenants there are on all pages.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<BigInt> {
+        Ok(BigInt::from(parts(ctx)?.reads.count_tenants().await?))
+    }
+}
+
+#[derive(Default)]
+pub struct PlatformMutation;
+
+#[Object]
+impl PlatformMutation {
+    /// Registers a tenant. Needs the permission `tenant.register`, which is the platform's alone.
+    async fn register_tenant(&self, ctx: &Context<'_>, input: RegisterTenantInput) -> Result<TenantPayload> {
+        let parts = parts(ctx)?;
+        let credential = credential(ctx)?;
+        // The id follows from the command, so a repeat is about the same tenant.
+        let command_id = input.client_mutation_id.unwrap_or_else(|| parts.system.uuid_v7());
+        let id = Uuid::new_v5(&credential.actor.id, command_id.as_bytes());
+        let command = || -> Result<TenantCommand, InvalidValue> {
+            Ok(TenantCommand::Register {
+                name: Name::parse(&input.name)?,
+                plan: input.plan.into(),
+                contact: input.contact.as_ref().map(|c| contact(c, id)).transpose()?,
+                domain: input.domain.as_deref().map(Domain::parse).transpose()?,
+            })
+        };
+        let target = Target { id, expected_version: None, command_id: input.client_mutation_id.map(|_| command_id) };
+        carry_out(ctx, target, command(), Some(PLATFORM_TENANT)).await
+    }
+
+    /// Gives a tenant another name.
+    async fn rename_tenant(&self, ctx: &Context<'_>, input: RenameTenantInput) -> Result<TenantPayload> {
+        let command = Name::parse(&input.name).map(|name| TenantCommand::Rename { name });
+        carry_out(ctx, input.target(), command, None).await
+    }
+
+    /// Books another plan. The platform's alone.
+    async fn change_tenant_plan(&self, ctx: &Context<'_>, input: ChangeTenantPlanInput) -> Result<TenantPayload> {
+        let command = Ok(TenantCommand::ChangePlan { plan: input.plan.into() });
+        carry_out(ctx, input.target(), command, None).await
+    }
+
+    /// Sets and removes settings, all or none.
+    async fn change_tenant_settings(&self, ctx: &Context<'_>, input: ChangeTenantSettingsInput) -> Result<TenantPayload> {
+        let command = || -> Result<TenantCommand, InvalidValue> {
+            let unset = input.unset.iter().flatten().map(|key| SettingKey::parse(key)).collect::<Result<_, _>>()?;
+            let empty = serde_json::Map::new();
+            let set = parse_settings(input.set.as_ref().map_or(&empty, |set| &set.0))?;
+            Ok(TenantCommand::ChangeSettings { set, unset })
+        };
+        carry_out(ctx, input.target(), command(), None).await
+    }
+
+    /// Names another person to turn to, or nobody.
+    async fn change_tenant_contact(&self, ctx: &Context<'_>, input: ChangeTenantContactInput) -> Result<TenantPayload> {
+        // A new subject per command: two contacts are two persons, erased apart.
+        let seed = input.client_mutation_id.map_or_else(|| parts(ctx).map(|p| p.system.uuid_v7()), Ok)?;
+        let contact = input.contact.as_ref().map(|c| contact(c, Uuid::new_v5(&input.id, seed.as_bytes()))).transpose();
+        carry_out(ctx, input.target(), contact.map(|contact| TenantCommand::ChangeContact { contact }), None).await
+    }
+
+    /// Stops a tenant's work until it is reopened. The platform's alone.
+    async fn suspend_tenant(&self, ctx: &Context<'_>, input: SuspendTenantInput) -> Result<TenantPayload> {
+        let command = Reason::parse(&input.reason).map(|reason| TenantCommand::Suspend { reason });
+        carry_out(ctx, input.target(), command, None).await
+    }
+
+    /// Lets a suspended tenant work again. The platform's alone.
+    async fn reopen_tenant(&self, ctx: &Context<'_>, input: ReopenTenantInput) -> Result<TenantPayload> {
+        carry_out(ctx, input.target(), Ok(TenantCommand::Reopen), None).await
+    }
+
+    /// Closes a tenant for good. The platform's alone.
+    async fn close_tenant(&self, ctx: &Context<'_>, input: CloseTenantInput) -> Result<TenantPayload> {
+        let command = Reason::parse(&input.reason).map(|reason| TenantCommand::Close { reason });
+        carry_out(ctx, input.target(), command, None).await
+    }
+}
+
+/// The contact as a person of their own, with an encryption key of their own.
+fn contact(input: &ContactInput, seed: Uuid) -> Result<Personal<Contact>, InvalidValue> {
+    let subject = SubjectId(Uuid::new_v5(&seed, b"contact"));
+    Ok(Personal::known(subject, Contact::parse(&input.name, &input.email)?))
+}
+
+async fn carry_out(
+    ctx: &Context<'_>,
+    target: Target,
+    command: Result<TenantCommand, InvalidValue>,
+    record_in: Option<TenantId>,
+) -> Result<TenantPayload> {
+    let parts = parts(ctx)?;
+    let credential = credential(ctx)?;
+    let tenant = TenantId(target.id);
+    let command = match command {
+        Ok(command) => command,
+        Err(invalid) => return Ok(refused(invalid.into())),
+    };
+    let authorized = authorize(credential, tenant, command).map_err(|d| denied(&d))?;
+    let expected_version = match target.expected_version {
+        Some(BigInt(version)) => {
+            Some(u64::try_from(version).map_err(|_| error(Code::BadUserInput, "expectedVersion is negative"))?)
+        }
+        None => None,
+    };
+    let call = Call {
+        command_id: target.command_id,
+        expected_version,
+        not_after: None,
+        record_in,
+        correlation: ctx.data_opt::<CorrelationId>().map(|c| c.as_str().to_owned()).unwrap_or_default(),
+        ip: None,
+        user_agent: None,
+    };
+    match parts.executor.execute::<TenantAggregate>(authorized, target.id, call).await {
+        Ok(executed) => Ok(done(ctx, parts, credential, &executed.outcome)),
+        Err(failure) => of_execution(failure).map(refused),
+    }
+}
+
+fn refused(error: UserError) -> TenantPayload {
+    TenantPayload { position: None, deduplicated: false, user_errors: vec![error], written: None }
+}
+
+fn done(ctx: &Context<'_>, parts: &Parts, credential: &Credential, outcome: &Outcome) -> TenantPayload {
+    parts.reads.wrote(credential.actor.id, outcome.tenant, outcome.last_position);
+    let position = parts.opaque.position(outcome.tenant, outcome.last_tenant_position);
+    ctx.insert_http_header(crate::transport::POSITION_HEADER, position.clone());
+    TenantPayload {
+        position: Some(Position(position)),
+        deduplicated: outcome.deduplicated,
+        user_errors: Vec::new(),
+        written: Some(Written { tenant: outcome.tenant, journal_position: outcome.last_position }),
+    }
+}
+
+#[derive(Default)]
+pub struct PlatformSubscription;
+
+#[Subscription]
+impl PlatformSubscription {
+    /// Every change of a tenant after a position, without gap or duplicate, then those to come. Without `after`,
+    /// from now on. Ends with `CURSOR_EXPIRED` when the position is older than what is kept.
+    async fn tenant_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant; your own unless told.")] id: Option<Uuid>,
+        #[graphql(desc = "The last position you have seen.")] after: Option<Position>,
+    ) -> Result<impl Stream<Item = Result<TenantChange>> + use<>> {
+        let parts = parts(ctx)?.clone();
+        let tenant = id.map_or(credential(ctx)?.tenant, TenantId);
+        permit(ctx, Action::TenantRead, tenant)?;
+        let after = match after {
+            None => parts.reads.now(tenant).await?,
+            Some(Position(text)) => {
+                let (of, position) = parts.opaque.read_position(&text).map_err(|e| error(Code::BadUserInput, format!("after cannot be used: {e}")))?;
+                if of != tenant {
+                    return Err(error(Code::BadUserInput, "after cannot be used: it is a position of another tenant"));
+                }
+                position
+            }
+        };
+        Ok(changes(parts, tenant, after))
+    }
+}
+
+fn changes(parts: Arc<Parts>, tenant: TenantId, after: u64) -> impl Stream<Item = Result<TenantChange>> {
+    let pages = parts.clone();
+    let rows = futures_util::stream::unfold((after, false), move |(after, ended)| {
+        let parts = pages.clone();
+        async move {
+            if ended {
+                return None;
+            }
+            match parts.reads.next_changes(tenant, after).await {
+                Ok(page) => {
+                    let last = page.last().map_or(after, |c| c.tenant_position);
+                    Some((page.into_iter().map(Ok).collect::<Vec<_>>(), (last, false)))
+                }
+                // The error is the last word: what comes after it would have a gap.
+                Err(error) => Some((vec![Err(error)], (after, true))),
+            }
+        }
+    });
+    rows.flat_map(futures_util::stream::iter).map(move |change: Result<Change<TenantRow>, Error>| {
+        let change = change?;
+        Ok(TenantChange {
+            position: Position(parts.opaque.position(tenant, change.tenant_position)),
+            change: match (&change.before, &change.after) {
+                (None, _) => ChangeKind::Created,
+                (Some(_), Some(_)) => ChangeKind::Updated,
+                (Some(_), None) => ChangeKind::Removed,
+            },
+            changed_fields: changed_fields(change.before.as_ref(), change.after.as_ref()),
+            node: change.after.map(Tenant::from),
+        })
+    })
+}

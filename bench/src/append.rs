@@ -1,0 +1,237 @@
+//! `append`: the cells of the table, interleaved, and the table.
+
+use crate::baseline::{self, Form};
+use crate::error::BenchError;
+use crate::load::{self, Figures, Pace, Untouched};
+use crate::server::{self, Latency};
+use crate::limit;
+use daybook_app::Executor;
+use daybook_domain::TenantId;
+use daybook_store::journal::{Journal, JournalOptions};
+use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::system::{Real, SharedSystem, System};
+use daybook_store::{Database, Role};
+use daybook_testing::TestServer;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Options {
+    /// Measured time of one measurement.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Measurements of each kind in a cell; the table shows their medians.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Callers at the same time.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 128])]
+    writers: Vec<usize>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Latency::Disk, Latency::TwoMs])]
+    latency: Vec<Latency>,
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Load::Raw, Load::Command])]
+    load: Vec<Load>,
+    /// How many of a hundred operations go to a stream whose state is known.
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    warm: u8,
+    /// The statement of one transaction per append.
+    #[arg(long, value_enum, default_value_t = Form::Plain)]
+    baseline: Form,
+    /// Sessions of one transaction per append, at most; fewer callers have as many as they are.
+    #[arg(long, default_value_t = 128)]
+    sessions: usize,
+    /// Tenants to register beforehand; every command on an unknown stream takes one.
+    #[arg(long, default_value_t = 30_000)]
+    tenants: usize,
+    /// Events of the COPY that shows the limit.
+    #[arg(long, default_value_t = 200_000)]
+    copy: usize,
+    /// Directory on the disk to be measured [default: that of temporary files].
+    #[arg(long)]
+    disk_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Load {
+    /// `Journal::append`.
+    Raw,
+    /// `Executor::execute` of an authorized command.
+    Command,
+}
+
+impl Load {
+    fn name(self) -> &'static str {
+        match self {
+            Load::Raw => "raw append",
+            Load::Command => "whole command",
+        }
+    }
+}
+
+/// Runs every cell.
+///
+/// # Errors
+/// When anything fails: then there is no table.
+pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
+    let mut table = String::from(
+        "| latency | fsync / commit µs | load | writers | Daybook events/s | p50 / p99 ms | one tx per append | p50 / p99 ms | ratio |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for latency in &options.latency {
+        let bench = Bench::start(*latency, &options).await?;
+        for writers in &options.writers {
+            bench.cell(*writers, &options, &mut table).await?;
+        }
+        let copied = limit::copy(&bench.ours, options.copy).await?;
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "| {latency} | | limit: COPY, one connection | | {copied:.0} | | | | |");
+        bench.server.stop().await;
+    }
+    Ok(table)
+}
+
+/// One server with two databases that begin alike.
+struct Bench {
+    server: TestServer,
+    latency: Latency,
+    ours: Database,
+    theirs: Database,
+    system: SharedSystem,
+    files: Arc<KeyFiles>,
+    tenants: Arc<Vec<TenantId>>,
+    // Where the key files are, for as long as they are used.
+    _keys: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn start(latency: Latency, options: &Options) -> Result<Self, BenchError> {
+        let server = server::start(latency, options.disk_dir.clone(), options.sessions + 100).await?;
+        let system: SharedSystem = Arc::new(Real);
+        let keys = tempfile::tempdir().map_err(|source| BenchError::Probe { path: std::env::temp_dir(), source })?;
+        let files = Arc::new(KeyFiles::open(keys.path(), true, "bench.example", &Real)?);
+        let count = if options.load.contains(&Load::Command) { options.tenants } else { 0 };
+        let tenants: Arc<Vec<TenantId>> = Arc::new((0..count).map(|_| TenantId(Real.uuid_v4())).collect());
+        let template = server::create(&server, "bench_template").await?;
+        {
+            eprintln!("{latency}: registering {count} tenants");
+            let (journal, task) = Journal::start(&template, system.clone(), JournalOptions::new(Real.uuid_v4()));
+            journal.ready(deadline()).await?;
+            let executor = executor(&template, journal.clone(), &files, &system);
+            load::register(&executor, &tenants).await?;
+            end(journal, task).await;
+            template.connect(Role::Login, "").await?.batch_execute("vacuum analyze").await?;
+        }
+        let ours = server::copy(&server, "bench_template", "bench_ours").await?;
+        let theirs = server::copy(&server, "bench_template", "bench_theirs").await?;
+        Ok(Bench { server, latency, ours, theirs, system, files, tenants, _keys: keys })
+    }
+
+    async fn cell(&self, writers: usize, options: &Options, table: &mut String) -> Result<(), BenchError> {
+        let pace = Pace {
+            tasks: writers,
+            warm_percent: usize::from(options.warm),
+            warm_up: Duration::from_millis(700),
+            measured: Duration::from_secs_f64(options.seconds),
+        };
+        let mut probes = Vec::new();
+        let mut figures: Vec<(Load, Vec<Figures>, Vec<Figures>)> = options.load.iter().map(|l| (*l, vec![], vec![])).collect();
+        for round in 1..=options.rounds {
+            let probe = server::probe(&self.server, &self.ours).await?;
+            for (load, ours, theirs) in &mut figures {
+                let our = self.measure(*load, pace, None).await?;
+                let their = self.measure(*load, pace, Some((options.baseline, options.sessions.min(writers)))).await?;
+                eprintln!(
+                    "{}, {writers} writers, round {round}, {}: {:.0}/s (p50 {:.2} ms) against {:.0}/s (p50 {:.2} ms): {:.2}; fsync {} µs, commit {} µs, load {}",
+                    self.latency, load.name(), our.per_second, ms(our.p50_us), their.per_second, ms(their.p50_us),
+                    our.per_second / their.per_second, probe.fsync.as_micros(), probe.commit.as_micros(), load_average(),
+                );
+                ours.push(our);
+                theirs.push(their);
+            }
+            probes.push(probe);
+        }
+        let fsync = median(probes.iter().map(|p| p.fsync.as_micros()).collect());
+        let commit = median(probes.iter().map(|p| p.commit.as_micros()).collect());
+        for (load, ours, theirs) in &figures {
+            let (our, their) = (medians(ours), medians(theirs));
+            let _ = writeln!(
+                table,
+                "| {} | {fsync} / {commit} | {} | {writers} | {:.0} ({}) | {:.2} / {:.2} | {:.0} ({}) | {:.2} / {:.2} | **{:.2}** |",
+                self.latency, load.name(), our.per_second, span(ours), ms(our.p50_us), ms(our.p99_us), their.per_second, span(theirs),
+                ms(their.p50_us), ms(their.p99_us), our.per_second / their.per_second,
+            );
+        }
+        Ok(())
+    }
+
+    /// One measurement, with a journal and caches of its own.
+    async fn measure(&self, load: Load, pace: Pace, baseline: Option<(Form, usize)>) -> Result<Figures, BenchError> {
+        let options = JournalOptions::new(Real.uuid_v4());
+        let (database, (journal, task)) = match baseline {
+            None => (&self.ours, Journal::start(&self.ours, self.system.clone(), options)),
+            Some((form, sessions)) => {
+                let writer = baseline::sit(self.theirs.clone(), self.system.clone(), form, sessions);
+                (&self.theirs, Journal::start_with(&self.theirs, options, writer))
+            }
+        };
+        journal.ready(deadline()).await?;
+        let figures = match load {
+            Load::Raw => load::raw(&journal, pace).await,
+            Load::Command => {
+                let executor = executor(database, journal.clone(), &self.files, &self.system);
+                load::commands(&executor, &Untouched::new(self.tenants.clone()), pace).await
+            }
+        };
+        end(journal, task).await;
+        figures
+    }
+}
+
+fn executor(database: &Database, journal: Journal, files: &Arc<KeyFiles>, system: &SharedSystem) -> Executor {
+    let keys = KeyStore::new(database.pool(Role::Writer, 8, ""), files.clone(), system.clone());
+    let sealer = Sealer::new(Arc::new(keys), system.clone());
+    Executor::new(journal, sealer, files.clone(), system.clone())
+}
+
+fn deadline() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(20)
+}
+
+async fn end(journal: Journal, task: JoinHandle<()>) {
+    journal.shutdown().await;
+    // What it would tell of a panic has been printed already.
+    let _ = task.await;
+}
+
+fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+fn medians(figures: &[Figures]) -> Figures {
+    let mut rates: Vec<f64> = figures.iter().map(|f| f.per_second).collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    Figures {
+        per_second: rates[rates.len() / 2],
+        p50_us: median(figures.iter().map(|f| f.p50_us).collect()),
+        p99_us: median(figures.iter().map(|f| f.p99_us).collect()),
+    }
+}
+
+/// Slowest to fastest.
+fn span(figures: &[Figures]) -> String {
+    let (low, high) = figures.iter().fold((f64::MAX, 0f64), |(low, high), f| (low.min(f.per_second), high.max(f.per_second)));
+    format!("{low:.0}–{high:.0}")
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn ms(us: u64) -> f64 {
+    us as f64 / 1_000.0
+}
+
+/// Of the last minute, for the reader of the progress: others may be at work on the machine.
+fn load_average() -> String {
+    std::fs::read_to_string("/proc/loadavg").ok().and_then(|t| t.split(' ').next().map(str::to_owned)).unwrap_or_default()
+}

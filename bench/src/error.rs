@@ -1,0 +1,43 @@
+//! Why a measurement ended early. A cell in which anything failed is no measurement.
+
+use daybook_store::DatabaseError;
+use daybook_store::journal::AppendError;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    #[error("the database failed")]
+    Database(#[from] DatabaseError),
+    #[error("PostgreSQL refused a statement")]
+    Query(#[from] tokio_postgres::Error),
+    #[error("the schema cannot be made")]
+    Schema(#[from] daybook_store::schema::SchemaError),
+    #[error("the keys cannot be made")]
+    Keys(#[from] daybook_store::keys::KeyFileError),
+    #[error("an append failed")]
+    Append(#[from] AppendError),
+    #[error("a command failed")]
+    Execute(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("{path} cannot be probed")]
+    Probe { path: PathBuf, source: std::io::Error },
+    #[error("{0} lies in memory, not on a disk: name another directory with --disk-dir")]
+    NotADisk(PathBuf),
+    #[error("there is no /dev/shm here, which the fixed latency needs: leave it out with --latency disk")]
+    NoMemoryFileSystem,
+    #[error("all {0} tenants of the run were used up: raise --tenants")]
+    TooFewTenants(usize),
+    #[error("no operation ended within the measured time: raise --seconds")]
+    NothingMeasured,
+}
+
+/// An error with everything that caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

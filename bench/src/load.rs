@@ -1,0 +1,262 @@
+//! The two loads: raw appends, and whole commands through authorization, cache, decision and sealing.
+//!
+//! Each of N tasks waits for its answer before it asks again, as callers do. Every task keeps a set of
+//! streams and rotates through it; now and then it trades one of them for a stream that nobody has
+//! touched in this measurement, so that not everything is warm.
+
+use crate::error::BenchError;
+use daybook_app::{Call, Credential, Executor, authorize};
+use daybook_domain::platform::tenant::{Name, Plan, SettingKey, SettingValue, Tenant, TenantCommand};
+use daybook_domain::{Actor, ActorKind, Role, TenantId};
+use daybook_store::journal::{Append, CommandStamp, Journal, Known, NewEvent, Seen, StreamAppend, StreamId};
+use daybook_store::system::{Real, System};
+use hdrhistogram::Histogram;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+/// Streams that one task rotates through.
+const STREAMS: usize = 16;
+/// Tenants among which raw appends are spread.
+const RAW_TENANTS: usize = 16;
+/// Bytes of a payload and of a metadata of a raw append.
+const RAW_BYTES: usize = 250;
+/// Latencies beyond this count as this.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// How hard and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) tasks: usize,
+    pub(crate) warm_percent: usize,
+    /// Not measured: sessions, caches and statements get ready.
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What a measurement gave.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    pub(crate) per_second: f64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+}
+
+/// One task's doing, one operation at a time.
+trait Operation: Send + 'static {
+    fn once(&mut self, cold: bool) -> impl Future<Output = Result<(), BenchError>> + Send;
+}
+
+/// Runs N tasks and counts what ended within the measured time.
+async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Result<Figures, BenchError> {
+    let begin = Instant::now() + pace.warm_up;
+    let end = begin + pace.measured;
+    let mut tasks = JoinSet::new();
+    for n in 0..pace.tasks {
+        let mut operation = make(n);
+        tasks.spawn(async move {
+            let mut latencies = histogram();
+            // Another phase for every task, so that cold operations do not come in waves.
+            for count in n.. {
+                let cold = count * (100 - pace.warm_percent) % 100 < 100 - pace.warm_percent;
+                let asked = Instant::now();
+                if asked >= end {
+                    break;
+                }
+                operation.once(cold).await?;
+                let answered = Instant::now();
+                if answered >= begin && answered < end {
+                    let us = u64::try_from((answered - asked).as_micros()).unwrap_or(LATENCY_US_MAX);
+                    latencies.saturating_record(us);
+                }
+            }
+            Ok::<_, BenchError>(latencies)
+        });
+    }
+    let mut all = histogram();
+    while let Some(task) = tasks.join_next().await {
+        let latencies = task.map_err(|panic| BenchError::Execute(Box::new(panic)))??;
+        // Same bounds on both sides, so nothing can be out of range.
+        let _ = all.add(latencies);
+    }
+    if all.is_empty() {
+        return Err(BenchError::NothingMeasured);
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let per_second = all.len() as f64 / pace.measured.as_secs_f64();
+    Ok(Figures { per_second, p50_us: all.value_at_quantile(0.5), p99_us: all.value_at_quantile(0.99) })
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(LATENCY_US_MAX, 3).expect("the bounds are those of the documentation")
+}
+
+/// A stream as its task remembers it.
+#[derive(Clone, Copy)]
+struct Warm {
+    tenant: TenantId,
+    id: Uuid,
+    version: u64,
+    seen: Seen,
+}
+
+struct Raw {
+    journal: Journal,
+    tenants: Arc<Vec<TenantId>>,
+    texts: Arc<(String, String)>,
+    streams: Vec<Warm>,
+    at: usize,
+}
+
+/// Raw appends of single events.
+pub(crate) async fn raw(journal: &Journal, pace: Pace) -> Result<Figures, BenchError> {
+    let tenants: Arc<Vec<TenantId>> = Arc::new((0..RAW_TENANTS).map(|_| TenantId(Real.uuid_v4())).collect());
+    let texts = Arc::new((text(RAW_BYTES), text(RAW_BYTES)));
+    drive(pace, |n| Raw { journal: journal.clone(), tenants: tenants.clone(), texts: texts.clone(), streams: vec![], at: n }).await
+}
+
+/// A JSON object of so many bytes.
+pub(crate) fn text(bytes: usize) -> String {
+    let mut text = String::from(r#"{"note":""#);
+    for n in 0..bytes.saturating_sub(text.len() + 2) {
+        text.push(char::from(b'a' + (n * 7 % 26) as u8));
+    }
+    text.push_str("\"}");
+    text
+}
+
+impl Operation for Raw {
+    async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
+        self.at += 1;
+        let slot = self.at % STREAMS;
+        // A new stream's version is not known to the caller: it is looked up.
+        let warm = if cold { None } else { self.streams.get(slot % self.streams.len().max(1)).copied() };
+        let (tenant, id, version) = match warm {
+            Some(warm) => (warm.tenant, warm.id, warm.version),
+            None => (self.tenants[self.at % RAW_TENANTS], Real.uuid_v4(), 0),
+        };
+        let known = Known { versions_at: warm.map(|w| w.seen), unused_at: None };
+        let event = NewEvent {
+            event_id: Real.uuid_v7(),
+            event_type: "bench.thing.happened".into(),
+            event_version: 1,
+            payload: self.texts.0.clone(),
+            metadata: self.texts.1.clone(),
+        };
+        let mut hash_key = [0; 32];
+        Real.random(&mut hash_key);
+        let append = Append {
+            tenant,
+            command: CommandStamp { tenant, id: Real.uuid_v7(), digest: [7; 32], hash_key, fresh: true },
+            streams: vec![StreamAppend { stream: StreamId { kind: "thing", id }, expected: version, events: vec![event] }],
+            reads: vec![],
+            claims: vec![],
+            releases: vec![],
+            not_after: None,
+        };
+        let outcome = self.journal.append(append, known).await?;
+        let now = Warm { tenant, id, version: version + 1, seen: outcome.seen };
+        let count = self.streams.len();
+        match (warm, count < STREAMS) {
+            (None, true) => self.streams.push(now),
+            (None, false) => self.streams[slot] = now,
+            (Some(_), _) => self.streams[slot % count] = now,
+        }
+        Ok(())
+    }
+}
+
+/// Tenants that exist and that one measurement has not touched yet.
+pub(crate) struct Untouched {
+    tenants: Arc<Vec<TenantId>>,
+    next: AtomicUsize,
+}
+
+impl Untouched {
+    pub(crate) fn new(tenants: Arc<Vec<TenantId>>) -> Arc<Self> {
+        Arc::new(Untouched { tenants, next: AtomicUsize::new(0) })
+    }
+
+    fn take(&self) -> Result<TenantId, BenchError> {
+        let taken = self.tenants.get(self.next.fetch_add(1, Ordering::Relaxed));
+        taken.copied().ok_or(BenchError::TooFewTenants(self.tenants.len()))
+    }
+}
+
+/// The one who asks for everything. Its key exists in every tenant from the registration on.
+const ACTOR: Actor = Actor { id: Uuid::from_u128(0xbe7c_0000_0000_8000_8000_0000_0000_0001), kind: ActorKind::Account };
+
+fn call() -> Call {
+    Call {
+        correlation: "bench".into(),
+        ip: Some("2001:db8::1".into()),
+        user_agent: Some("Mozilla/5.0 (X11; Linux x86_64) bench".into()),
+        ..Call::default()
+    }
+}
+
+struct Commands {
+    executor: Executor,
+    untouched: Arc<Untouched>,
+    tenants: Vec<TenantId>,
+    at: usize,
+}
+
+/// Whole commands: one setting of a tenant changes, with the caller's address and browser sealed.
+pub(crate) async fn commands(executor: &Executor, untouched: &Arc<Untouched>, pace: Pace) -> Result<Figures, BenchError> {
+    drive(pace, |n| Commands { executor: executor.clone(), untouched: untouched.clone(), tenants: vec![], at: n * 1_000_003 }).await
+}
+
+impl Operation for Commands {
+    async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
+        self.at += 1;
+        let slot = self.at % STREAMS;
+        let tenant = if cold || self.tenants.is_empty() {
+            let tenant = self.untouched.take()?;
+            match self.tenants.get_mut(slot) {
+                Some(place) => *place = tenant,
+                None => self.tenants.push(tenant),
+            }
+            tenant
+        } else {
+            self.tenants[slot % self.tenants.len()]
+        };
+        let key = SettingKey::parse("bench.note").map_err(refused)?;
+        let note = SettingValue::text(&format!("{:0>180}", self.at)).map_err(refused)?;
+        let command = TenantCommand::ChangeSettings { set: BTreeMap::from([(key, note)]), unset: BTreeSet::new() };
+        let credential = Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) };
+        let authorized = authorize(&credential, tenant, command).map_err(refused)?;
+        self.executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
+        Ok(())
+    }
+}
+
+/// Registers so many tenants, so that commands find them.
+pub(crate) async fn register(executor: &Executor, tenants: &Arc<Vec<TenantId>>) -> Result<(), BenchError> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..256 {
+        let (executor, tenants, next) = (executor.clone(), tenants.clone(), next.clone());
+        tasks.spawn(async move {
+            while let Some(tenant) = tenants.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let name = Name::parse(&format!("Tenant {tenant}")).map_err(refused)?;
+                let command = TenantCommand::Register { name, plan: Plan::Pro, contact: None, domain: None };
+                let credential = Credential { actor: ACTOR, tenant: *tenant, roles: vec![Role::PlatformAdmin], session: None };
+                let authorized = authorize(&credential, *tenant, command).map_err(refused)?;
+                executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
+            }
+            Ok::<(), BenchError>(())
+        });
+    }
+    while let Some(task) = tasks.join_next().await {
+        task.map_err(|panic| BenchError::Execute(Box::new(panic)))??;
+    }
+    Ok(())
+}
+
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> BenchError {
+    BenchError::Execute(Box::new(error))
+}

@@ -1,0 +1,3 @@
+//! The platform itself: tenants, and later accounts, memberships, roles and modules.
+
+pub mod tenants;

@@ -1,0 +1,118 @@
+//! What can be asked about tenants.
+
+use super::Tenants;
+use super::row::{COLUMNS, TenantRow};
+use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
+use chrono::{DateTime, Utc};
+use daybook_domain::TenantId;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// What tenants can be ordered by; each has an index. Ties are broken by the id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum TenantOrderBy {
+    RegisteredAt,
+    /// Whatever the case, by code point.
+    Name,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TenantOrder {
+    pub by: TenantOrderBy,
+    pub direction: Direction,
+}
+
+/// Where a tenant stands in an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum TenantCursor {
+    RegisteredAt(DateTime<Utc>, Uuid),
+    Name(String, Uuid),
+}
+
+impl TenantRow {
+    pub fn cursor(&self, by: TenantOrderBy) -> TenantCursor {
+        match by {
+            TenantOrderBy::RegisteredAt => TenantCursor::RegisteredAt(self.registered_at, self.tenant_id),
+            TenantOrderBy::Name => TenantCursor::Name(self.name_key.clone(), self.tenant_id),
+        }
+    }
+}
+
+type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
+
+/// The statement of a page and its parameters.
+///
+/// # Errors
+/// [`ReadError::ForeignCursor`] for a cursor of another order.
+pub fn page_query(
+    table: &str,
+    order: TenantOrder,
+    page: &Page<TenantCursor>,
+) -> Result<(String, Parameters), ReadError> {
+    let column = match order.by {
+        TenantOrderBy::RegisteredAt => "registered_at",
+        TenantOrderBy::Name => "name_key",
+    };
+    let mut parameters: Parameters = vec![Box::new(page.fetch())];
+    let mut conditions = Vec::new();
+    let bounds = [(&page.after, order.direction.follows()), (&page.before, order.direction.precedes())];
+    for (cursor, operator) in bounds {
+        let id = match (cursor, order.by) {
+            (None, _) => continue,
+            (Some(TenantCursor::RegisteredAt(at, id)), TenantOrderBy::RegisteredAt) => {
+                parameters.push(Box::new(*at));
+                *id
+            }
+            (Some(TenantCursor::Name(name, id)), TenantOrderBy::Name) => {
+                parameters.push(Box::new(name.clone()));
+                *id
+            }
+            (Some(_), _) => return Err(ReadError::ForeignCursor),
+        };
+        parameters.push(Box::new(id));
+        let (key, id) = (parameters.len() - 1, parameters.len());
+        conditions.push(format!("({column}, tenant_id) {operator} (${key}, ${id})"));
+    }
+    let condition = if conditions.is_empty() { String::new() } else { format!("where {}", conditions.join(" and ")) };
+    let direction = page.reads(order.direction).sql();
+    let columns = COLUMNS.join(", ");
+    let sql = format!(
+        "select {columns} from {table} {condition} order by {column} {direction}, tenant_id {direction} limit $1"
+    );
+    Ok((sql, parameters))
+}
+
+/// The tenants that the session's scope shows, a page of them.
+///
+/// # Errors
+/// As [`page_query`], or when the database cannot be asked.
+pub async fn page(
+    session: &ReadSession,
+    order: TenantOrder,
+    page: &Page<TenantCursor>,
+) -> Result<Slice<TenantRow>, ReadError> {
+    let (sql, parameters) = page_query(&session.table::<Tenants>()?, order, page)?;
+    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
+    let rows = session.query(&sql, &parameters).await?;
+    Ok(page.slice(rows.iter().map(TenantRow::from_row).collect::<Result<_, _>>()?))
+}
+
+/// One tenant, if the session's scope shows it.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn tenant(session: &ReadSession, id: TenantId) -> Result<Option<TenantRow>, ReadError> {
+    let sql = format!("select {} from {} where tenant_id = $1", COLUMNS.join(", "), session.table::<Tenants>()?);
+    let rows = session.query(&sql, &[&id.0]).await?;
+    rows.first().map(TenantRow::from_row).transpose()
+}
+
+/// How many tenants the session's scope shows. Reads them all: only when asked for.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn count(session: &ReadSession) -> Result<u64, ReadError> {
+    let rows = session.query(&format!("select count(*) from {}", session.table::<Tenants>()?), &[]).await?;
+    Ok(rows.first().map_or(0, |row| crate::engine::unsigned(row.get(0))))
+}

@@ -1,0 +1,79 @@
+//! What changed, row by row, in the order of the tenant's log: the source of subscriptions.
+
+use super::{ReadError, ReadSession};
+use crate::engine::ReadModel;
+use crate::engine::{int, signed, unsigned};
+use chrono::{DateTime, Utc};
+use daybook_domain::TenantId;
+use serde::de::DeserializeOwned;
+use tokio_postgres::Row;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+/// One row's change by one event. Both images, because a row may leave what somebody may see.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change<R> {
+    pub tenant_position: u64,
+    /// Journal position; never shown to a tenant.
+    pub position: u64,
+    pub key: Uuid,
+    /// `None`: it was created.
+    pub before: Option<R>,
+    /// `None`: it was removed.
+    pub after: Option<R>,
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl ReadSession {
+    /// The changes of a tenant's rows after a tenant position, oldest first, at most `limit`.
+    /// To learn of the next ones, wait with `Progress::past` for the tenant's lane.
+    ///
+    /// # Errors
+    /// [`ReadError::CursorExpired`] when some of them are no longer kept.
+    pub async fn changes_after<M: ReadModel>(
+        &self,
+        tenant: TenantId,
+        tenant_position: u64,
+        limit: u16,
+    ) -> Result<Vec<Change<M::Row>>, ReadError> {
+        let version = int(self.version::<M>()?);
+        let after = signed(tenant_position);
+        let purged = self
+            .query(
+                "select tenant_position from projection.purged
+                 where read_model = $1 and version = $2 and tenant_id = $3 and tenant_position > $4",
+                &[&M::NAME, &version, &tenant.0, &after],
+            )
+            .await?;
+        if let Some(row) = purged.first() {
+            return Err(ReadError::CursorExpired { purged: unsigned(row.get(0)) });
+        }
+        let rows = self
+            .query(
+                "select tenant_position, position, key, before, after, recorded_at from projection.changes
+                 where read_model = $1 and version = $2 and tenant_id = $3 and tenant_position > $4
+                 order by tenant_position, key limit $5",
+                &[&M::NAME, &version, &tenant.0, &after, &i64::from(limit)],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Change {
+                    tenant_position: unsigned(row.get(0)),
+                    position: unsigned(row.get(1)),
+                    key: row.get(2),
+                    before: image::<M, _>(row, 3)?,
+                    after: image::<M, _>(row, 4)?,
+                    recorded_at: row.get(5),
+                })
+            })
+            .collect()
+    }
+}
+
+fn image<M: ReadModel, R: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<R>, ReadError> {
+    match row.try_get::<_, Option<Json<R>>>(column) {
+        Ok(image) => Ok(image.map(|Json(image)| image)),
+        Err(_) => Err(ReadError::Damaged { read_model: M::NAME }),
+    }
+}

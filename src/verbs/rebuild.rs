@@ -1,0 +1,52 @@
+//! `daybook rebuild`
+
+use crate::base::Base;
+use crate::config::Settled;
+use crate::exit::Failure;
+use clap::Args;
+use daybook_projections::engine::{Options, RebuildProgress};
+use daybook_projections::{Parts, read_models};
+use daybook_store::journal::follow::Source;
+use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::system::{Real, SharedSystem};
+use daybook_store::{Role, schema};
+use std::sync::Arc;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Name of the read model, e.g. `tenants`
+    read_model: String,
+}
+
+pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
+    let models = read_models();
+    let Some(model) = models.iter().find(|m| m.name() == arguments.read_model) else {
+        let names: Vec<&str> = models.iter().map(|m| m.name()).collect();
+        return Err(Failure::usage(format!("there is no read model {:?}; there are {}", arguments.read_model, names.join(", "))));
+    };
+    let system: SharedSystem = Arc::new(Real);
+    let base = Base::open(&settled, false).await?;
+    let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::failed(&e))?;
+    let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &format!("daybook/{}", migrated.identity.journal_id), &Real)
+        .map_err(|e| Failure::failed(&e))?;
+    let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, ""), Arc::new(files), system.clone()));
+    let bar = indicatif::ProgressBar::new(0).with_style(
+        indicatif::ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left")
+            .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()),
+    );
+    let parts = Parts {
+        database: base.database.clone(),
+        source: Source::Journal,
+        sealer: Sealer::new(keys, system.clone()),
+        system,
+        options: Options::default(),
+    };
+    let mut report = |progress: RebuildProgress| {
+        bar.set_length(progress.head);
+        bar.set_position(progress.position);
+    };
+    let rebuilt = model.rebuild(&parts, &mut report).await.map_err(|e| Failure::failed(&e))?;
+    bar.finish_and_clear();
+    println!("{} version {} answers now, up to position {}.", rebuilt.read_model, rebuilt.version, rebuilt.position);
+    base.close().await
+}

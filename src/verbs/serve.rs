@@ -1,0 +1,224 @@
+//! `daybook serve`: everything together, in the order in which it depends on each other; stopped in
+//! the reverse order.
+
+use crate::base::Base;
+use crate::config::{Settled, Token};
+use crate::exit::Failure;
+use clap::Args;
+use daybook_api::graphql::opaque::Opaque;
+use daybook_api::graphql::{self, Parts, Reads};
+use daybook_api::health::{self, Health};
+use daybook_api::tokens::StaticTokens;
+use daybook_api::transport::{self, OriginPolicy};
+use daybook_app::Executor;
+use daybook_domain::ActorKind;
+use daybook_keeper::{Cluster, KeeperError};
+use daybook_projections::{self as projections, Projections, read_models};
+use daybook_store::journal::follow::Source;
+use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
+use daybook_store::journal::machine::Config as WriterConfig;
+use daybook_store::journal::{Journal, JournalOptions};
+use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::system::{Real, SharedSystem, System};
+use daybook_store::{Role, schema};
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Address and port to listen on [default: 127.0.0.1:4000]
+    #[arg(long, env = "DAYBOOK_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// How long open requests may take once the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long history may go unsigned.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
+    let system: SharedSystem = Arc::new(Real);
+    let listen = arguments.listen.or(settled.file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 4000)));
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| Failure {
+        code: 4,
+        message: format!("{listen} cannot be listened on ({e}): choose another address with --listen"),
+    })?;
+    let listen = listener.local_addr().map_err(|e| Failure::failed(&e))?;
+
+    let Base { database, cluster } = Base::open(&settled, true).await?;
+    let migrated = schema::migrate(&database, &Real).await.map_err(|e| Failure::failed(&e))?;
+    let signer_name = format!("daybook/{}", migrated.identity.journal_id);
+    let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real).map_err(|e| Failure::failed(&e))?;
+    let files = Arc::new(files);
+    let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 4, ""), files.clone(), system.clone()));
+    keys.apply_erasure_list().await.map_err(|e| Failure::failed(&e))?;
+    let sealer = Sealer::new(keys, system.clone());
+
+    let mut options = JournalOptions::new(system.uuid_v7());
+    options.writer = writer_config()?;
+    let (journal, writer) = Journal::start(&database, system.clone(), options);
+    let (projections, projecting) = Projections::start(
+        projections::Parts {
+            database: database.clone(),
+            source: Source::Writer(journal.durable()),
+            sealer: sealer.clone(),
+            system: system.clone(),
+            options: projections::engine::Options::default(),
+        },
+        &read_models(),
+    );
+    let (stop, stopping) = watch::channel(false);
+    let store = CheckpointStore::new(&settled.checkpoints_dir(), migrated.identity.journal_id);
+    let sessions = database.pool(Role::Projector, 1, "");
+    let checkpointer =
+        Checkpointer::new(store, files.signer(), sessions, CheckpointerOptions::default()).map_err(|e| Failure::failed(&e))?;
+    let (drained, until_drained) = tokio::sync::oneshot::channel::<()>();
+    let checkpointing = tokio::spawn(checkpointer.run(journal.durable(), CHECKPOINT_INTERVAL, async move {
+        // Dropped or told: the writer has drained, and the last checkpoint can be signed.
+        let _ = until_drained.await;
+    }));
+    let parts = Parts {
+        executor: Executor::new(journal.clone(), sealer, files.clone(), system.clone()),
+        reads: Reads::new(&database, &projections),
+        opaque: Opaque::new(files.derive("daybook positions and cursors v1"), migrated.identity),
+        system: system.clone(),
+    };
+    let tokens = tokens(&settled, system.as_ref())?;
+    let ids = system.clone();
+    let sockets = transport::Sockets::new(10_000);
+    let settings = transport::Settings {
+        limits: transport::Limits::default(),
+        origins: origins(&settled.file.origins),
+        ids: Arc::new(move || ids.uuid_v7()),
+        sockets: sockets.clone(),
+        shutdown: stopping.clone(),
+    };
+    let router = transport::router(graphql::schema(parts), tokens, settings)
+        .merge(health::router(Health { standing: journal.standing(), projections: projections.clone() }));
+
+    println!("Daybook listens on http://{listen}/graphql");
+    println!("Data is in {}", settled.data_dir.display());
+    let _ = std::io::stdout().flush();
+
+    let cluster = cluster.map(|cluster| tokio::spawn(tend(cluster, stopping.clone())));
+    let mut until = stopping.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        // An error means that the sender is gone, which is an end as well.
+        let _ = until.wait_for(|stop| *stop).await;
+    });
+    let server = tokio::spawn(async move { server.await });
+
+    interrupted().await;
+    tracing::info!("stopping: open requests are finished, the writer is drained");
+    stop.send_replace(true);
+    let _ = tokio::time::timeout(DRAIN, sockets.closed()).await;
+    if tokio::time::timeout(DRAIN, server).await.is_err() {
+        tracing::warn!("some requests did not end within {DRAIN:?}");
+    }
+    journal.shutdown().await;
+    if tokio::time::timeout(DRAIN, writer).await.is_err() {
+        tracing::warn!("the writer did not drain within {DRAIN:?}; what it acknowledged is safe");
+    }
+    drop(drained);
+    if tokio::time::timeout(DRAIN, checkpointing).await.is_err() {
+        tracing::warn!("the last checkpoint was not signed in time; the next start signs it");
+    }
+    projections.shutdown();
+    // A task that was aborted or panicked has ended as well: its transactions are whole or not at all.
+    let _ = projecting.await;
+    if let Some(cluster) = cluster {
+        match cluster.await {
+            Ok(Some(cluster)) => cluster.stop().await.map_err(|e| Failure::failed(&e))?,
+            Ok(None) => {}
+            Err(error) => return Err(Failure::failed(&error)),
+        }
+    }
+    Ok(())
+}
+
+/// Starts the private server again whenever it dies, until Daybook itself stops.
+async fn tend(mut cluster: Cluster, mut stopping: watch::Receiver<bool>) -> Option<Cluster> {
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return Some(cluster),
+            how = cluster.exited() => tracing::error!(how, "the database server died; it is started again"),
+        }
+        while let Err(error) = cluster.recover().await {
+            let error: KeeperError = error;
+            tracing::error!(error = crate::exit::chain(&error), "the database server does not start; another try follows");
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return None,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn origins(allowed: &[String]) -> OriginPolicy {
+    if allowed.is_empty() { OriginPolicy::SameHost } else { OriginPolicy::SameHostAnd(allowed.to_vec()) }
+}
+
+fn tokens(settled: &Settled, system: &dyn System) -> Result<StaticTokens, Failure> {
+    let configured = if settled.file.tokens.is_empty() {
+        vec![administrator(&settled.data_dir.join("admin.token"), system)?]
+    } else {
+        settled.file.tokens.clone()
+    };
+    let mut tokens = StaticTokens::default();
+    for token in configured {
+        let credential = token.credential().map_err(Failure::usage)?;
+        tokens.insert(&token.token, credential);
+    }
+    Ok(tokens)
+}
+
+/// The first start's way in: a platform administrator whose token only this user can read.
+fn administrator(path: &Path, system: &dyn System) -> Result<Token, Failure> {
+    let failed = |e: std::io::Error| Failure { code: 1, message: format!("{} cannot be used: {e}", path.display()) };
+    if !path.exists() {
+        let mut secret = [0u8; 24];
+        system.random(&mut secret);
+        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        writeln!(file, "{text}").map_err(failed)?;
+        println!("A platform administrator's token was made: {}", path.display());
+    }
+    let token = fs::read_to_string(path).map_err(failed)?.trim().to_owned();
+    let actor = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"daybook:admin.token");
+    Ok(Token { token, actor, kind: ActorKind::Account, tenant: None, roles: vec!["platformAdmin".into()] })
+}
+
+#[cfg(not(feature = "plants"))]
+fn writer_config() -> Result<WriterConfig, Failure> {
+    Ok(WriterConfig::default())
+}
+
+/// A fault on purpose, for `script/proof`.
+#[cfg(feature = "plants")]
+fn writer_config() -> Result<WriterConfig, Failure> {
+    use daybook_store::journal::machine::Plant;
+    let plant = match std::env::var("DAYBOOK_PLANT").as_deref() {
+        Ok("answer-before-flush") => Some(Plant::AnswerBeforeFlush),
+        Ok(other) => return Err(Failure::usage(format!("there is no plant {other:?}"))),
+        Err(_) => None,
+    };
+    Ok(WriterConfig { plant, ..WriterConfig::default() })
+}

@@ -1,0 +1,92 @@
+//! `daybook verify`
+
+use crate::base::Base;
+use crate::config::Settled;
+use crate::exit::Failure;
+use clap::{Args, ValueEnum};
+use daybook_store::checkpoints::CheckpointStore;
+use daybook_store::keys::KeyFiles;
+use daybook_store::system::Real;
+use daybook_store::verify::{Evidence, Progress, Report, VerifyOptions, verify};
+use daybook_store::{Role, schema};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
+    let base = Base::open(&settled, false).await?;
+    let client = base.database.connect(Role::Login, "").await.map_err(|e| Failure::unavailable(&e))?;
+    let identity = schema::identity(&client).await.map_err(|e| Failure::failed(&e))?;
+    let files = KeyFiles::open(&settled.keys_dir(), false, "", &Real).map_err(|e| Failure::failed(&e))?;
+    let verifier = files.signer().verifier();
+    let store = CheckpointStore::new(&settled.checkpoints_dir(), identity.journal_id);
+    let bar = indicatif::ProgressBar::new(0).with_style(
+        indicatif::ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left")
+            .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()),
+    );
+    let shown = |progress: Progress| {
+        bar.set_length(progress.of);
+        bar.set_position(progress.position);
+    };
+    let evidence = Evidence { checkpoints: &store, verifier: &verifier };
+    let options = VerifyOptions { progress: &shown, ..VerifyOptions::default() };
+    let report = verify(&base.database, Some(evidence), options).await.map_err(|e| Failure::failed(&e))?;
+    bar.finish_and_clear();
+    match arguments.format {
+        Format::Json => println!("{:#}", json(&report)),
+        Format::Text => {
+            println!(
+                "{} events of {} tenants in {} batches; {} signed checkpoints",
+                report.events, report.tenants, report.batches, report.checkpoints_checked
+            );
+            for finding in &report.findings {
+                println!("{finding}");
+            }
+        }
+    }
+    base.close().await?;
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(Failure::verification(match report.first_bad_position() {
+        Some(position) => format!("the journal was altered; the first bad position is {position}"),
+        None => "the journal was altered; see the findings".into(),
+    }))
+}
+
+fn json(report: &Report) -> serde_json::Value {
+    let findings: Vec<_> = report
+        .findings
+        .iter()
+        .map(|f| {
+            serde_json::json!({
+                "kind": f.kind.as_str(),
+                "position": f.position,
+                "tenant": f.tenant.map(|t| t.0),
+                "tenantPositions": f.tenant_positions.as_ref().map(|r| [r.start(), r.end()]),
+                "stream": f.stream,
+                "message": f.message,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "clean": report.is_clean(),
+        "events": report.events,
+        "tenants": report.tenants,
+        "batches": report.batches,
+        "checkpointsChecked": report.checkpoints_checked,
+        "firstBadPosition": report.first_bad_position(),
+        "findings": findings,
+        "findingsLeftOut": report.findings_left_out,
+    })
+}

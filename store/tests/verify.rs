@@ -1,0 +1,10 @@
+//! Attacks of a superuser on the journal, and what the verifier says of each.
+
+#[path = "verify/attacks.rs"]
+mod attacks;
+#[path = "verify/clean.rs"]
+mod clean;
+#[path = "verify/evidence.rs"]
+mod evidence;
+#[path = "verify/harness.rs"]
+mod harness;
