@@ -60,7 +60,10 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     keys.apply_erasure_list().await.map_err(|e| Failure::failed(&e))?;
     let sealer = Sealer::new(keys, system.clone());
 
-    let mut options = JournalOptions::new(system.uuid_v7());
+    // Alone on a private cluster, this node may take up its predecessor's lease at once: the lock on the
+    // data directory says that nobody else can be using it. On a shared database it waits its turn.
+    let node = if cluster.is_some() { node_id(&settled.data_dir, system.as_ref())? } else { system.uuid_v7() };
+    let mut options = JournalOptions::new(node);
     options.writer = writer_config()?;
     let (journal, writer) = Journal::start(&database, system.clone(), options);
     let (projections, projecting) = Projections::start(
@@ -204,6 +207,21 @@ fn administrator(path: &Path, system: &dyn System) -> Result<Token, Failure> {
     let token = fs::read_to_string(path).map_err(failed)?.trim().to_owned();
     let actor = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"daybook:admin.token");
     Ok(Token { token, actor, kind: ActorKind::Account, tenant: None, roles: vec!["platformAdmin".into()] })
+}
+
+/// The name of the node that keeps this data directory.
+fn node_id(data_dir: &Path, system: &dyn System) -> Result<uuid::Uuid, Failure> {
+    let path = data_dir.join("node.id");
+    let failed = |e: std::io::Error| Failure { code: 1, message: format!("{} cannot be used: {e}", path.display()) };
+    if let Ok(text) = fs::read_to_string(&path)
+        && let Ok(id) = text.trim().parse()
+    {
+        return Ok(id);
+    }
+    // Damaged or absent: a new name costs no more than the rest of the old lease.
+    let id = system.uuid_v7();
+    fs::write(&path, format!("{id}\n")).map_err(failed)?;
+    Ok(id)
 }
 
 #[cfg(not(feature = "plants"))]

@@ -158,8 +158,10 @@ impl Histories {
 
     /// Goes on until so many positions have been written.
     pub(crate) async fn write(&mut self, world: &World, appends: usize) -> u64 {
-        let (mut done, mut last) = (0, 0);
+        let (mut done, mut last, mut tries) = (0, 0, 0);
         while done < appends {
+            tries += 1;
+            assert!(tries < appends * 50, "there is hardly a tenant left that is not closed");
             if let Some(position) = self.step(world).await {
                 (done, last) = (done + 1, position);
             }

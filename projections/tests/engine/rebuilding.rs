@@ -207,7 +207,11 @@ async fn one_rebuild_at_a_time_and_an_interrupted_one_leaves_no_trace() {
     let (begun, begins) = tokio::sync::oneshot::channel();
     let rebuild = tokio::spawn(async move {
         let mut begun = Some(begun);
-        let mut report = |_| drop(begun.take().map(|begun| begun.send(())));
+        let mut report = |_| {
+            if let Some(begun) = begun.take() {
+                begun.send(()).unwrap();
+            }
+        };
         Model::of::<Tenants>().rebuild(&parts, &mut report).await
     });
     begins.await.unwrap();

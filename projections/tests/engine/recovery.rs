@@ -97,6 +97,7 @@ async fn a_crash_between_pages_applies_nothing_twice() {
         // Somewhere in the middle of whatever it does then.
         let all = progress.wait("tally", Lanes::All, last, soon());
         let tenant = tenants[rng.random_range(0..tenants.len())];
+        progress.wait("tally", Lanes::All, 0, soon()).await.unwrap();
         let at = progress.position("tally", Lanes::Of(tenant)).unwrap() + rng.random_range(1..60);
         tokio::select! {
             biased;

@@ -18,8 +18,8 @@ const TENANT: TenantId = TenantId(Uuid::from_u128(5));
 async fn change_rows_tell_every_step_between_the_first_row_and_the_last() {
     let world = World::new().await;
     let (projections, _task) = world.start(Model::of::<Tenants>());
-    let mut histories = Histories::new(2, 6);
-    let last = histories.write(&world, 120).await;
+    let mut histories = Histories::new(2, 25);
+    let last = histories.write(&world, 150).await;
     world.reached(&projections, "tenants", last).await;
     let mut events = 0;
     for (tenant, (_, version)) in &histories.tenants {

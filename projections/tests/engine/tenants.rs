@@ -116,7 +116,7 @@ async fn every_page_is_read_by_an_index_under_the_row_policies() {
             Page::first(50, Some(middle.clone())),
             Page::last(50, Some(middle.clone())),
         ] {
-            let (sql, parameters) = page_query(&table, order, &asked).unwrap();
+            let (sql, parameters) = page_query(&table, Scope::Platform, order, &asked).unwrap();
             let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
             let plan = session
                 .query(&format!("explain (analyze, costs off, timing off, summary off) {sql}"), &parameters)
@@ -135,8 +135,7 @@ async fn every_page_is_read_by_an_index_under_the_row_policies() {
     let one = daybook_domain::TenantId(uuid::Uuid::from_u128(0xc4ca_4238_a0b9_2382_0dcc_509a_6f75_849b));
     let session = world.reader().begin(Scope::Tenant(one)).await.unwrap();
     assert!(tenants::tenant(&session, one).await.unwrap().is_some());
-    let plan = session
-        .query(&format!("explain (costs off) select * from {table} where tenant_id = $1"), &[&one.0])
+XX
         .await
         .unwrap();
     let plan: Vec<&str> = plan.iter().map(|row| row.get(0)).collect();

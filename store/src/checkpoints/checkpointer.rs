@@ -82,9 +82,20 @@ pub struct Checkpointer {
     complaint: Option<String>,
 }
 
+/// What a round has read.
+struct News {
+    /// Tenant positions and leaf hashes.
+    leaves: HashMap<TenantId, Vec<(u64, Hash)>>,
+    /// The tenants, as they appear.
+    order: Vec<TenantId>,
+    /// The journal's tree at milestones on the way.
+    milestones: Vec<RightEdge>,
+}
+
 const LEAVES: &str = "select e.position, e.tenant_id, e.tenant_position, e.leaf_hash from journal.events e
  where e.position > $1 and e.position <= $2 order by e.position";
-const HEAD: &str = "select size, edge from journal.tenant_heads where tenant_id = $1 and size <= $2 order by size desc limit 1";
+const HEAD: &str =
+    "select size, edge from journal.tenant_heads where tenant_id = $1 and size <= $2 order by size desc limit 1";
 const TENANT_LEAVES: &str = "select e.tenant_position, e.leaf_hash from journal.events e
  where e.tenant_id = $1 and e.tenant_position > $2 and e.tenant_position <= $3 order by e.tenant_position";
 
@@ -93,7 +104,12 @@ impl Checkpointer {
     ///
     /// # Errors
     /// When the signer's name cannot stand in a note.
-    pub fn new(store: CheckpointStore, signer: &Signer, pool: Pool, options: CheckpointerOptions) -> Result<Self, KeyError> {
+    pub fn new(
+        store: CheckpointStore,
+        signer: &Signer,
+        pool: Pool,
+        options: CheckpointerOptions,
+    ) -> Result<Self, KeyError> {
         let edges = LruCache::new(options.edges_max);
         let signer = Arc::new(signer.renamed(signer.name())?);
         let verifier = signer.verifier();
@@ -102,7 +118,12 @@ impl Checkpointer {
 
     /// Signs what becomes durable, at most once per `interval`, until `stop` is ready or the writer has
     /// ended; then once more. Errors are logged, and tried again after the interval.
-    pub async fn run(mut self, mut durable: watch::Receiver<Durable>, interval: Duration, stop: impl Future<Output = ()>) {
+    pub async fn run(
+        mut self,
+        mut durable: watch::Receiver<Durable>,
+        interval: Duration,
+        stop: impl Future<Output = ()>,
+    ) {
         tokio::pin!(stop);
         let mut stopping = false;
         loop {
@@ -180,7 +201,7 @@ impl Checkpointer {
             };
         }
         let up_to = durable.min(before + self.options.positions_max);
-        let (leaves, order) = self.read_leaves(&mut journal, up_to).await?;
+        let News { leaves, order, milestones } = self.read_leaves(&mut journal, up_to).await?;
         let mut refused = Vec::new();
         let mut trees = Vec::with_capacity(order.len() + 1);
         for tenant in order {
@@ -196,7 +217,10 @@ impl Checkpointer {
         let (store, signer) = (self.store.clone(), self.signer.clone());
         let write = move || {
             let (tenants, journal) = trees.split_at(signed);
-            store.put(tenants, &signer).and_then(|()| store.put(journal, &signer)).map(|()| trees)
+            store.put(tenants, &signer)?;
+            store.put_milestones(&milestones, &signer)?;
+            store.put(journal, &signer)?;
+            Ok::<_, CheckpointFileError>(trees)
         };
         let trees = tokio::task::spawn_blocking(write).await.map_err(|_| CheckpointerError::Ended)??;
         for (log, edge) in trees {
@@ -209,12 +233,8 @@ impl Checkpointer {
         Ok(Round { position, signed, refused, more: position < durable })
     }
 
-    /// Extends the journal's tree, and gives the leaves by tenant, tenants in order of appearance.
-    async fn read_leaves(
-        &self,
-        journal: &mut RightEdge,
-        up_to: u64,
-    ) -> Result<(HashMap<TenantId, Vec<(u64, Hash)>>, Vec<TenantId>), CheckpointerError> {
+    /// Extends the journal's tree up to a position, or to the first event of one tenant too many.
+    async fn read_leaves(&self, journal: &mut RightEdge, up_to: u64) -> Result<News, CheckpointerError> {
         let query = |e| CheckpointerError::Database(DatabaseError::Query(e));
         let session = self.pool.get().await?;
         let statement = session.prepare_cached(LEAVES).await.map_err(query)?;
@@ -222,7 +242,7 @@ impl Checkpointer {
         let rows = session.query_raw(&statement, parameters).await.map_err(query)?;
         tokio::pin!(rows);
         let mut leaves: HashMap<TenantId, Vec<(u64, Hash)>> = HashMap::new();
-        let mut order = Vec::new();
+        let (mut order, mut milestones) = (Vec::new(), Vec::new());
         let mut full = false;
         while let Some(row) = rows.try_next().await.map_err(query)? {
             let (position, tenant) = (unsigned(row.get(0)), TenantId(row.get::<_, Uuid>(1)));
@@ -236,6 +256,9 @@ impl Checkpointer {
             }
             let leaf = hash(row.get(3))?;
             journal.push(leaf);
+            if journal.size().is_multiple_of(self.store.milestone_every()) {
+                milestones.push(journal.clone());
+            }
             let of_tenant = leaves.entry(tenant).or_insert_with(|| {
                 order.push(tenant);
                 Vec::new()
@@ -245,11 +268,15 @@ impl Checkpointer {
         if !full && journal.size() < up_to {
             return Err(CheckpointerError::Shorter { expected: up_to, found: journal.size() });
         }
-        Ok((leaves, order))
+        Ok(News { leaves, order, milestones })
     }
 
     /// The tenant's tree with new leaves; `None` when the journal does not continue what was signed.
-    async fn extended(&mut self, tenant: TenantId, new: &[(u64, Hash)]) -> Result<Option<RightEdge>, CheckpointerError> {
+    async fn extended(
+        &mut self,
+        tenant: TenantId,
+        new: &[(u64, Hash)],
+    ) -> Result<Option<RightEdge>, CheckpointerError> {
         let Some((first, _)) = new.first() else { return Ok(None) };
         let mut edge = match self.edges.get(&tenant) {
             Some(edge) => edge.clone(),

@@ -37,7 +37,9 @@ pub enum CheckpointFileError {
     Io { path: PathBuf, verb: &'static str, source: std::io::Error },
     #[error("checkpoint {path} is not acceptable: keep it as evidence and restore the directory from your backup")]
     Damaged { path: PathBuf, source: CheckpointError },
-    #[error("checkpoint {0} does not carry the edge of its tree: keep it as evidence and restore the directory from your backup")]
+    #[error(
+        "checkpoint {0} does not carry the edge of its tree: keep it as evidence and restore the directory from your backup"
+    )]
     Edge(PathBuf),
     #[error("checkpoint {path} has {kept} leaves and is not replaced by one of {offered}: run `daybook verify`")]
     Smaller { path: PathBuf, kept: u64, offered: u64 },
@@ -66,17 +68,18 @@ pub struct CheckpointStore {
 impl CheckpointStore {
     /// `checkpoints`: the directory of all journals' checkpoints, which need not exist yet.
     pub fn new(checkpoints: &Path, journal: Uuid) -> Self {
-        CheckpointStore {
-            directory: checkpoints.join(journal.to_string()),
-            journal,
-            milestone_every: MILESTONE_EVERY,
-        }
+        CheckpointStore { directory: checkpoints.join(journal.to_string()), journal, milestone_every: MILESTONE_EVERY }
     }
 
     /// As it is, with milestones at another distance (positions, at least 1).
     pub fn with_milestones(mut self, every: u64) -> Self {
         self.milestone_every = every.max(1);
         self
+    }
+
+    /// The distance between milestones, in positions.
+    pub fn milestone_every(&self) -> u64 {
+        self.milestone_every
     }
 
     pub fn directory(&self) -> &Path {
@@ -121,7 +124,8 @@ impl CheckpointStore {
     fn open_at(&self, path: &Path, log: Log, verifier: &Verifier) -> Result<Option<Checkpoint>, CheckpointFileError> {
         let Some(note) = read(path)? else { return Ok(None) };
         let origin = self.origin(log);
-        let key = named(verifier, &origin).map_err(|source| CheckpointFileError::Key { origin: origin.clone(), source })?;
+        let key =
+            named(verifier, &origin).map_err(|source| CheckpointFileError::Key { origin: origin.clone(), source })?;
         let opened = Checkpoint::open(&note, &[key], &origin);
         let (checkpoint, _) =
             opened.map_err(|source| CheckpointFileError::Damaged { path: path.to_owned(), source })?;
@@ -155,7 +159,10 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn milestones(&self, verifier: &Verifier) -> Result<Vec<Result<Checkpoint, CheckpointFileError>>, CheckpointFileError> {
+    pub fn milestones(
+        &self,
+        verifier: &Verifier,
+    ) -> Result<Vec<Result<Checkpoint, CheckpointFileError>>, CheckpointFileError> {
         let directory = self.directory.join(MILESTONES);
         let mut sizes: Vec<u64> = names(&directory)?.iter().filter_map(|n| n.parse().ok()).collect();
         sizes.sort_unstable();
@@ -179,39 +186,49 @@ impl CheckpointStore {
     /// [`CheckpointFileError::Smaller`] or [`CheckpointFileError::Forked`] when a tree does not come after
     /// the one that is signed already; the ones before it in `trees` are written then.
     pub fn put(&self, trees: &[(Log, RightEdge)], signer: &Signer) -> Result<(), CheckpointFileError> {
-        let milestones = self.directory.join(MILESTONES);
-        for directory in [&self.directory, &milestones] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| io(directory, "created", e))?;
-        }
+        create(&self.directory)?;
         for (log, edge) in trees {
-            let (path, origin) = (self.path(*log), self.origin(*log));
-            let (size, root) = (edge.size(), edge.root());
-            let kept = self.open(*log, &signer.verifier())?;
-            match &kept {
-                Some(kept) if kept.size > size => {
-                    return Err(CheckpointFileError::Smaller { path, kept: kept.size, offered: size });
-                }
-                Some(kept) if kept.size == size && kept.root == root => continue,
-                Some(kept) if kept.size == size => return Err(CheckpointFileError::Forked { path, size }),
-                _ => {}
-            }
-            let extensions = match log {
-                Log::Journal if size > 0 => vec![format!("{EDGE}{}", STANDARD.encode(edge.to_bytes()))],
-                _ => Vec::new(),
-            };
-            let key = |source| CheckpointFileError::Key { origin: origin.clone(), source };
-            let signer = signer.renamed(&origin).map_err(key)?;
-            let note = Checkpoint { origin: origin.clone(), size, root, extensions }
-                .sign(&[&signer])
-                .map_err(|source| CheckpointFileError::Damaged { path: path.clone(), source })?;
-            write(&path, note.as_bytes())?;
-            let before = kept.map_or(0, |k| k.size);
-            if *log == Log::Journal && size / self.milestone_every > before / self.milestone_every {
-                write(&milestones.join(size.to_string()), note.as_bytes())?;
-                sync(&milestones)?;
-            }
+            self.put_at(self.path(*log), *log, edge, signer)?;
         }
         sync(&self.directory)
+    }
+
+    /// Keeps these trees of the journal for good, beside its latest.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::put`].
+    pub fn put_milestones(&self, trees: &[RightEdge], signer: &Signer) -> Result<(), CheckpointFileError> {
+        if trees.is_empty() {
+            return Ok(());
+        }
+        let directory = self.directory.join(MILESTONES);
+        create(&directory)?;
+        for edge in trees {
+            self.put_at(directory.join(edge.size().to_string()), Log::Journal, edge, signer)?;
+        }
+        sync(&directory)
+    }
+
+    fn put_at(&self, path: PathBuf, log: Log, edge: &RightEdge, signer: &Signer) -> Result<(), CheckpointFileError> {
+        let (size, root, origin) = (edge.size(), edge.root(), self.origin(log));
+        match self.open_at(&path, log, &signer.verifier())? {
+            Some(kept) if kept.size > size => {
+                return Err(CheckpointFileError::Smaller { path, kept: kept.size, offered: size });
+            }
+            Some(kept) if kept.size == size && kept.root == root => return Ok(()),
+            Some(kept) if kept.size == size => return Err(CheckpointFileError::Forked { path, size }),
+            _ => {}
+        }
+        let extensions = match log {
+            Log::Journal if size > 0 => vec![format!("{EDGE}{}", STANDARD.encode(edge.to_bytes()))],
+            _ => Vec::new(),
+        };
+        let signer =
+            signer.renamed(&origin).map_err(|source| CheckpointFileError::Key { origin: origin.clone(), source })?;
+        let note = Checkpoint { origin, size, root, extensions }
+            .sign(&[&signer])
+            .map_err(|source| CheckpointFileError::Damaged { path: path.clone(), source })?;
+        write(&path, note.as_bytes())
     }
 }
 
@@ -224,6 +241,10 @@ fn named(verifier: &Verifier, origin: &str) -> Result<Verifier, KeyError> {
     let hash = Sha256::new().chain_update(origin).chain_update(b"\n").chain_update(&bytes).finalize();
     let id = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
     Verifier::from_vkey(&format!("{origin}+{id:08x}+{material}"))
+}
+
+fn create(directory: &Path) -> Result<(), CheckpointFileError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|e| io(directory, "created", e))
 }
 
 fn io(path: &Path, verb: &'static str, source: std::io::Error) -> CheckpointFileError {
@@ -307,17 +328,19 @@ mod tests {
     #[test]
     fn the_journals_checkpoint_carries_the_edge_it_goes_on_from_and_leaves_milestones() {
         let directory = tempfile::tempdir().unwrap();
-        let store = CheckpointStore::new(directory.path(), Uuid::from_u128(1)).with_milestones(4);
+        let store = CheckpointStore::new(directory.path(), Uuid::from_u128(1));
         let verifier = signer().verifier();
         assert_eq!(store.journal_edge(&verifier).unwrap(), RightEdge::empty());
 
-        for size in [3, 5, 7, 8] {
-            store.put(&[(Log::Journal, edge(size))], &signer()).unwrap();
-        }
+        store.put_milestones(&[edge(12), edge(4)], &signer()).unwrap();
+        store.put(&[(Log::Journal, edge(13))], &signer()).unwrap();
 
-        assert_eq!(store.journal_edge(&verifier).unwrap(), edge(8));
+        assert_eq!(store.journal_edge(&verifier).unwrap(), edge(13));
         let milestones: Vec<_> = store.milestones(&verifier).unwrap().into_iter().map(|m| m.unwrap().size).collect();
-        assert_eq!(milestones, [5, 8]);
+        assert_eq!(milestones, [4, 12]);
+        let mut other = edge(3);
+        other.push([9; 32]);
+        assert!(matches!(store.put_milestones(&[other], &signer()), Err(CheckpointFileError::Forked { size: 4, .. })));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use super::rows;
 use super::recorded::{signed, unsigned};
 use crate::database::{Database, DatabaseError, Role};
 use crate::system::{Micros, SharedSystem, utc};
-use futures_util::FutureExt as _;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use std::collections::HashMap;
 use std::future::Future;
@@ -194,9 +193,7 @@ impl Driver {
     fn step(&self, number: u64, session: Arc<Session>, step: Do) -> Step {
         let (node, address, ttl_us) = (self.node, self.address.clone(), self.lease_ttl_us);
         Box::pin(async move {
-            let what = match &step { Do::Commit(b) => format!("commit {}", b.events.len()), Do::Flush { .. } => "flush".into(), o => format!("{o:?}") };
-            let begun = std::time::Instant::now();
-            let input = match within(carry_out(&session, step, node, address, ttl_us).inspect(|_| eprintln!("STEP {what} {}", begun.elapsed().as_micros()))).await {
+            let input = match within(carry_out(&session, step, node, address, ttl_us)).await {
                 Ok(input) => input,
                 Err(reason) => {
                     tracing::warn!(reason, "the writer lost its session");

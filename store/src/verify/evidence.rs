@@ -60,7 +60,8 @@ pub(super) fn load(store: &CheckpointStore, verifier: &Verifier) -> Result<Signe
     signed.position = signed.journal.last().map_or(0, |(size, _)| *size);
     if tenants.is_empty() && signed.journal.is_empty() {
         for other in store.neighbours()? {
-            let message = format!("there are checkpoints of the journal {other} but none of this one, {}", store.journal());
+            let message =
+                format!("there are checkpoints of the journal {other} but none of this one, {}", store.journal());
             signed.faults.push(Finding::new(Kind::Checkpoint, message));
         }
     }

@@ -69,7 +69,8 @@ pub(super) async fn check(session: &Client, head: u64, met: Counted, report: &mu
     let indexed = count_indexed(session, head).await?;
     if indexed.known > met.indexed || indexed.beyond > 0 {
         for row in session.query(EXTRA_INDEXED, &[&NAMED]).await.map_err(query)? {
-            let message = format!("the index of streams has sequence {}, of which there is no event here", row.get::<_, i64>(4));
+            let message =
+                format!("the index of streams has sequence {}, of which there is no event here", row.get::<_, i64>(4));
             let finding = Finding::new(Kind::Stream, message).at(unsigned(row.get(0))).of(TenantId(row.get(1)));
             report.found(finding.in_stream(row.get(2), row.get::<_, Uuid>(3)));
         }
@@ -109,8 +110,10 @@ async fn count_heads(session: &Client, head: u64) -> Result<Rows, DatabaseError>
     let mut rows = Rows::default();
     let (mut tenant, mut size) = (Uuid::nil(), i64::MIN);
     loop {
-        let page =
-            session.query_opt(&statement, &[&tenant, &size, &PAGE, &signed(head)]).await.map_err(DatabaseError::Query)?;
+        let page = session
+            .query_opt(&statement, &[&tenant, &size, &PAGE, &signed(head)])
+            .await
+            .map_err(DatabaseError::Query)?;
         let Some(row) = page else { return Ok(rows) };
         rows.known += unsigned(row.get(1));
         rows.beyond += unsigned(row.get(2));

@@ -54,8 +54,11 @@ pub(super) async fn check(session: &Client, report: &mut Report) -> Result<(), D
     let query = DatabaseError::Query;
     let partitions = session.query(PARTITIONS, &[]).await.map_err(query)?;
     let standing = session.query(STANDING, &[]).await.map_err(query)?;
-    let partition = |row: &tokio_postgres::Row| (row.get::<_, String>(0), "append_only", "refuse_change", GUARDS[0].3, Some(first_of(row.get(1))));
-    let needed = GUARDS.iter().map(|(t, n, f, k)| ((*t).to_owned(), *n, *f, *k, None)).chain(partitions.iter().map(partition));
+    let partition = |row: &tokio_postgres::Row| {
+        (row.get::<_, String>(0), "append_only", "refuse_change", GUARDS[0].3, Some(first_of(row.get(1))))
+    };
+    let needed =
+        GUARDS.iter().map(|(t, n, f, k)| ((*t).to_owned(), *n, *f, *k, None)).chain(partitions.iter().map(partition));
     for (table, name, function, kind, from) in needed {
         let found = standing.iter().find(|row| row.get::<_, &str>(0) == table && row.get::<_, &str>(1) == name);
         let fault = match found {
@@ -68,18 +71,29 @@ pub(super) async fn check(session: &Client, report: &mut Report) -> Result<(), D
             Some(row) if !row.get::<_, bool>(5) => "has a condition",
             Some(_) => continue,
         };
-        let finding = Finding::new(Kind::Guard, format!("the trigger {name} on journal.{table} {fault}: changes are not refused there"));
+        let finding = Finding::new(
+            Kind::Guard,
+            format!("the trigger {name} on journal.{table} {fault}: changes are not refused there"),
+        );
         report.found(Finding { position: from.flatten(), ..finding });
     }
     for row in session.query(FUNCTIONS, &[]).await.map_err(query)? {
         let (name, source): (String, String) = (row.get(0), row.get(1));
-        if !MIGRATION.contains(&format!("create function journal.{name}() returns trigger language plpgsql as $${source}$$;")) {
-            report.found(Finding::new(Kind::Guard, format!("the function journal.{name} is not the one of the migration")));
+        if !MIGRATION
+            .contains(&format!("create function journal.{name}() returns trigger language plpgsql as $${source}$$;"))
+        {
+            report.found(Finding::new(
+                Kind::Guard,
+                format!("the function journal.{name} is not the one of the migration"),
+            ));
         }
     }
     for row in session.query(REPLICA, &[]).await.map_err(query)? {
         let role: String = row.get(0);
-        report.found(Finding::new(Kind::Guard, format!("session_replication_role is set for {role}: its sessions pass by the triggers")));
+        report.found(Finding::new(
+            Kind::Guard,
+            format!("session_replication_role is set for {role}: its sessions pass by the triggers"),
+        ));
     }
     Ok(())
 }

@@ -91,14 +91,18 @@ impl Walk {
 
     /// The next batch, in the order of their numbers.
     pub(super) fn batch(&mut self, batch: BatchRow) {
-        let (number, position, epoch, recorded) =
-            self.last_batch.map_or((1, 1, 0, Micros::MIN), |b| (b.number + 1, b.last_position + 1, b.epoch, b.recorded_at_us));
+        let (number, position, epoch, recorded) = self
+            .last_batch
+            .map_or((1, 1, 0, Micros::MIN), |b| (b.number + 1, b.last_position + 1, b.epoch, b.recorded_at_us));
         let mut fault = |message: String| self.report.found(Finding::new(Kind::Batch, message).at(position));
         if batch.number != number {
             fault(format!("batch {} came where {number} was due", batch.number));
         }
         if batch.first_position != position {
-            fault(format!("batch {} begins at position {} where {position} was due", batch.number, batch.first_position));
+            fault(format!(
+                "batch {} begins at position {} where {position} was due",
+                batch.number, batch.first_position
+            ));
         }
         if batch.last_position + 1 < batch.first_position {
             fault(format!("batch {} ends at position {}, before its beginning", batch.number, batch.last_position));
@@ -121,7 +125,10 @@ impl Walk {
             Ok(event) => self.event(&event, batches),
             Err(position) => {
                 self.position(position);
-                self.report.found(Finding::new(Kind::Position, "the event cannot be read: a column is NULL or out of range").at(position));
+                self.report.found(
+                    Finding::new(Kind::Position, "the event cannot be read: a column is NULL or out of range")
+                        .at(position),
+                );
             }
         }
     }
@@ -155,9 +162,14 @@ impl Walk {
         self.stream(event);
 
         let signed_up_to = self.signed.position;
-        let tenant = self.tenants.entry(event.tenant).or_insert_with(|| Tenant { next: 1, first_position: position, ..Tenant::default() });
+        let tenant = self.tenants.entry(event.tenant).or_insert_with(|| Tenant {
+            next: 1,
+            first_position: position,
+            ..Tenant::default()
+        });
         if event.tenant_position != tenant.next {
-            let message = format!("position {} of the tenant came where {} was due", event.tenant_position, tenant.next);
+            let message =
+                format!("position {} of the tenant came where {} was due", event.tenant_position, tenant.next);
             let suspect = tenant.next.min(event.tenant_position)..=tenant.next.max(event.tenant_position);
             self.report.found(Finding::new(Kind::TenantPosition, message).at(position).of(event.tenant).among(suspect));
             tenant.lost = true;
@@ -253,7 +265,9 @@ impl Walk {
         };
         match event.indexed {
             Some(position) if position == event.position => {}
-            Some(position) => fault(format!("the index of streams puts sequence {} at position {position}", event.sequence)),
+            Some(position) => {
+                fault(format!("the index of streams puts sequence {} at position {position}", event.sequence))
+            }
             None => fault(format!("the index of streams does not have sequence {}", event.sequence)),
         }
         match event.previous {
@@ -267,7 +281,8 @@ impl Walk {
     fn extend_journal(&mut self, leaf: daybook_tlog::Hash) {
         let tree = &mut self.journal;
         tree.edge.push(leaf);
-        while let Some((size, root)) = self.signed.journal.get(tree.next).filter(|(size, _)| *size <= tree.edge.size()) {
+        while let Some((size, root)) = self.signed.journal.get(tree.next).filter(|(size, _)| *size <= tree.edge.size())
+        {
             self.report.checkpoints_checked += 1;
             tree.next += 1;
             if *size == tree.edge.size() && *root == tree.edge.root() {
@@ -300,11 +315,13 @@ impl Walk {
             let tenant = self.tenants.get(&id).unwrap_or(&none);
             let has = tenant.next.saturating_sub(1);
             if has < size {
-                let position = match self.journal.bad {
+                // Its events were where positions are missing now; or at the end; or nobody can tell.
+                let gap = self.first_gap_after(tenant.last_position);
+                let position = gap.unwrap_or_else(|| match self.journal.bad {
                     Some(_) => tenant.first_position.max(self.suspect_from()),
                     None if head < self.signed.position => head + 1,
                     None => tenant.last_position + 1,
-                };
+                });
                 let message = match has {
                     0 => "the tenant has a checkpoint but no event: the journal is shorter than its checkpoint",
                     _ => "the events are signed but gone: the journal is shorter than its checkpoint",
@@ -312,7 +329,8 @@ impl Walk {
                 self.report.found(Finding::new(Kind::Shorter, message).at(position).of(id).among(has + 1..=size));
             } else if tenant.matches == Some(false) {
                 let position = tenant.broken.unwrap_or_else(|| tenant.first_position.max(self.suspect_from()));
-                let message = "the tenant's tree is not the one that was signed: its events were rewritten, and heads with them";
+                let message =
+                    "the tenant's tree is not the one that was signed: its events were rewritten, and heads with them";
                 self.report.found(Finding::new(Kind::Checkpoint, message).at(position).of(id).among(1..=size));
             }
         }
@@ -332,6 +350,11 @@ impl Walk {
         }
     }
 
+    fn first_gap_after(&self, position: u64) -> Option<u64> {
+        let gaps = self.report.findings.iter().filter(|f| f.kind == Kind::Position);
+        gaps.filter_map(|f| f.position).find(|p| *p > position)
+    }
+
     /// Where a rewrite that only the checkpoints show can have begun at the earliest.
     fn suspect_from(&self) -> u64 {
         if self.journal.bad.is_some() { self.journal.good + 1 } else { 1 }
@@ -342,23 +365,39 @@ impl Walk {
             let from = self.suspect_from();
             // A fault that has a place of its own explains this one.
             let position = self.report.first_bad_position().filter(|p| (from..=bad).contains(p)).unwrap_or(from);
-            let message = format!("the journal's tree is the signed one up to position {}, and no longer at {bad}", self.journal.good);
+            let message = format!(
+                "the journal's tree is the signed one up to position {}, and no longer at {bad}",
+                self.journal.good
+            );
             self.report.found(Finding::new(Kind::Checkpoint, message).at(position));
         }
         if head < self.signed.position {
-            let message = format!("the journal is shorter than its checkpoint of {} events: a tail was removed or an older backup restored", self.signed.position);
+            let message = format!(
+                "the journal is shorter than its checkpoint of {} events: a tail was removed or an older backup restored",
+                self.signed.position
+            );
             self.report.found(Finding::new(Kind::Shorter, message).at(head + 1));
         }
     }
 }
 
-fn compare_head(tenant: &mut Tenant, event: &EventColumns<'_>, head: HeadColumns<'_>, batch: Option<u64>, report: &mut Report) {
+fn compare_head(
+    tenant: &mut Tenant,
+    event: &EventColumns<'_>,
+    head: HeadColumns<'_>,
+    batch: Option<u64>,
+    report: &mut Report,
+) {
     let size = event.tenant_position;
     let mut fault = |position, from, message: String| {
         report.found(Finding::new(Kind::Head, message).at(position).of(event.tenant).among(from..=size));
     };
     if head.last_position != event.position {
-        fault(event.position, size, format!("the tenant's head of size {size} gives {} as its last position", head.last_position));
+        fault(
+            event.position,
+            size,
+            format!("the tenant's head of size {size} gives {} as its last position", head.last_position),
+        );
     }
     if batch.is_some_and(|b| b != head.batch) {
         fault(event.position, size, format!("the tenant's head of size {size} gives {} as its batch", head.batch));

@@ -111,12 +111,11 @@ impl World {
         self.clients[client].left -= 1;
         self.clients[client].tries = 0;
         let digest = self.rng.bytes();
-        // Somebody else's command at the same time: a double click that reached two places.
-        let busy = self.clients.iter().filter(|c| c.id != client).filter_map(|c| c.op.as_ref()).collect::<Vec<_>>();
+        // Somebody else's command at the same time: a double click that reached two places. Never one
+        // whose id is vouched for as new.
+        let busy = self.clients.iter().filter(|c| c.id != client).filter_map(|c| c.op.as_ref()).filter(|op| !op.stamp.fresh).collect::<Vec<_>>();
         let op = if !busy.is_empty() && self.rng.chance(60) {
-            let mut op = busy[self.rng.below(busy.len())].clone();
-            op.stamp.fresh = false;
-            op
+            busy[self.rng.below(busy.len())].clone()
         } else {
             let wall_us = crate::node::EPOCH_US + self.now;
             let intent = intent(&mut self.rng, wall_us);

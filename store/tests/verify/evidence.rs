@@ -104,7 +104,8 @@ async fn an_older_backup_that_was_restored_is_named() {
     let name: String = scene.attacker.query_one("select current_database()", &[]).await.unwrap().get(0);
     let backup = format!("{name}_backup");
     scene.attacker = admin;
-    scene.attacker
+    scene
+        .attacker
         .execute("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", &[&name])
         .await
         .unwrap();
@@ -141,7 +142,11 @@ async fn a_history_rewritten_before_the_next_append_is_not_signed_over() {
     scene.forge(tenant(1)).await;
     scene.restart().await;
     for n in 0..3 {
-        scene.journal.append(append(tenant(n), Uuid::from_u128(n), 5, vec![event("{}")]), Default::default()).await.unwrap();
+        scene
+            .journal
+            .append(append(tenant(n), Uuid::from_u128(n), 5, vec![event("{}")]), Default::default())
+            .await
+            .unwrap();
     }
 
     let round = scene.sign().await;

@@ -59,7 +59,9 @@ impl Scene {
             .map(|n| StreamAppend {
                 stream: StreamId { kind: "thing", id: Uuid::from_u128(n) },
                 expected: 0,
-                events: (0..events).map(|e| event(&format!(r#"{{"event":{e},"text":"{}"}}"#, "ä".repeat(100)))).collect(),
+                events: (0..events)
+                    .map(|e| event(&format!(r#"{{"event":{e},"text":"{}"}}"#, "ä".repeat(100))))
+                    .collect(),
             })
             .collect();
         self.journal.append(append, Known::default()).await.unwrap();
@@ -140,7 +142,8 @@ impl Scene {
             edge.push(leaf.hash());
             let size = i64::try_from(edge.size()).unwrap();
             let sequence = i64::try_from(*sequence).unwrap();
-            let update = "update journal.events set tenant_position = $2, sequence = $3, leaf_hash = $4 where position = $1";
+            let update =
+                "update journal.events set tenant_position = $2, sequence = $3, leaf_hash = $4 where position = $1";
             db.execute(update, &[&position, &size, &sequence, &leaf.hash().as_slice()]).await.unwrap();
             let index = "insert into journal.stream_events values ($1, $2, $3, $4, $5)";
             db.execute(index, &[&tenant.0, &kind, &stream, &sequence, &position]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use super::Tenants;
 use super::row::{COLUMNS, TenantRow};
-use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
+use crate::read::{Direction, Page, ReadError, ReadSession, Scope, Slice};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,7 @@ type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
 /// [`ReadError::ForeignCursor`] for a cursor of another order.
 pub fn page_query(
     table: &str,
+    scope: Scope,
     order: TenantOrder,
     page: &Page<TenantCursor>,
 ) -> Result<(String, Parameters), ReadError> {
@@ -56,6 +57,11 @@ pub fn page_query(
     };
     let mut parameters: Parameters = vec![Box::new(page.fetch())];
     let mut conditions = Vec::new();
+    if let Scope::Tenant(tenant) = scope {
+        // The row policy would say so too, but only after every row had been read.
+        parameters.push(Box::new(tenant.0));
+        conditions.push(format!("tenant_id = ${}", parameters.len()));
+    }
     let bounds = [(&page.after, order.direction.follows()), (&page.before, order.direction.precedes())];
     for (cursor, operator) in bounds {
         let id = match (cursor, order.by) {
@@ -92,7 +98,7 @@ pub async fn page(
     order: TenantOrder,
     page: &Page<TenantCursor>,
 ) -> Result<Slice<TenantRow>, ReadError> {
-    let (sql, parameters) = page_query(&session.table::<Tenants>()?, order, page)?;
+    let (sql, parameters) = page_query(&session.table::<Tenants>()?, session.scope(), order, page)?;
     let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
     let rows = session.query(&sql, &parameters).await?;
     Ok(page.slice(rows.iter().map(TenantRow::from_row).collect::<Result<_, _>>()?))

@@ -152,7 +152,7 @@ struct Parts {
     outcomes: Vec<Outcome>,
     events: Vec<EventRow>,
     overlay: Overlay,
-    last_positions: std::collections::HashMap<daybook_domain::TenantId, u64>,
+    last_positions: std::collections::BTreeMap<daybook_domain::TenantId, u64>,
 }
 
 impl Parts {
@@ -168,7 +168,7 @@ impl Parts {
             outcomes: Vec::new(),
             events: Vec::new(),
             overlay: Overlay::default(),
-            last_positions: std::collections::HashMap::new(),
+            last_positions: std::collections::BTreeMap::new(),
         }
     }
 
@@ -223,6 +223,8 @@ impl Parts {
         for claim in &append.releases {
             self.overlay.claims.insert(claim.clone(), false);
         }
+        // A later append of this batch may still write to a stream that this one names without events.
+        let only_named = append.streams.iter().any(|s| s.events.is_empty());
         let outcome = Outcome {
             tenant: append.tenant,
             first_tenant_position,
@@ -230,7 +232,7 @@ impl Parts {
             last_position: self.next_position - 1,
             stream_ids: append.streams.iter().map(|s| s.stream.id).collect(),
             recorded_at_us: self.recorded_at_us,
-            seen: Seen { epoch: self.epoch, batch: self.number },
+            seen: Seen { epoch: self.epoch, batch: if only_named { self.number - 1 } else { self.number } },
             deduplicated: false,
         };
         self.overlay.commands.insert(

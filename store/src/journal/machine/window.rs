@@ -7,7 +7,7 @@ use super::types::Ticket;
 use crate::journal::append::{ClaimKey, Outcome, StreamKey};
 use daybook_domain::TenantId;
 use daybook_tlog::{Hash, RightEdge};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use uuid::Uuid;
 
 pub(super) type CommandKey = (TenantId, Uuid);
@@ -26,7 +26,8 @@ pub(super) struct Overlay {
     pub(super) commands: HashMap<CommandKey, CommandEntry>,
     /// True: taken; false: released.
     pub(super) claims: HashMap<ClaimKey, bool>,
-    pub(super) heads: HashMap<TenantId, RightEdge>,
+    /// In order, so that what is forgotten first does not depend on a hash seed.
+    pub(super) heads: BTreeMap<TenantId, RightEdge>,
 }
 
 struct Changed<T> {
@@ -149,7 +150,7 @@ impl Heads {
         self.edges.get(&tenant).map(|c| &c.value)
     }
 
-    pub(super) fn advance(&mut self, batch: u64, changed: HashMap<TenantId, RightEdge>, window_start: u64) {
+    pub(super) fn advance(&mut self, batch: u64, changed: BTreeMap<TenantId, RightEdge>, window_start: u64) {
         for (tenant, value) in changed {
             self.edges.insert(tenant, Changed { batch, value });
             self.log.push_back((batch, tenant));
