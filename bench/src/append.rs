@@ -2,7 +2,7 @@
 
 use crate::baseline::{self, Form};
 use crate::error::BenchError;
-use crate::load::{self, Figures, Pace, Untouched};
+use crate::load::{self, Cpu, Figures, Pace, Untouched};
 use crate::server::{self, Latency};
 use crate::limit;
 use daybook_app::Executor;
@@ -15,7 +15,7 @@ use daybook_testing::TestServer;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 #[derive(clap::Args, Debug)]
@@ -76,8 +76,8 @@ impl Load {
 /// When anything fails: then there is no table.
 pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
     let mut table = String::from(
-        "| latency | fsync / commit µs | load | writers | Daybook events/s | p50 / p99 ms | one tx per append | p50 / p99 ms | ratio |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| latency | fsync / commit µs | load | writers | Daybook events/s | p50 / p99 ms | CPU µs | one tx per append | p50 / p99 ms | CPU µs | ratio |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for latency in &options.latency {
         let bench = Bench::start(*latency, &options).await?;
@@ -86,11 +86,14 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
         }
         let copied = limit::copy(&bench.ours, options.copy).await?;
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| {latency} | | limit: COPY, one connection | | {copied:.0} | | | | |");
+        let _ = writeln!(table, "| {latency} | | limit: COPY, one connection | | {copied:.0} | | | | | | |");
         bench.server.stop().await;
     }
     Ok(table)
 }
+
+/// Not measured: sessions, caches and statements get ready.
+const WARM_UP: Duration = Duration::from_millis(700);
 
 /// One server with two databases that begin alike.
 struct Bench {
@@ -120,7 +123,7 @@ impl Bench {
             journal.ready(deadline()).await?;
             let executor = executor(&template, journal.clone(), &files, &system);
             load::register(&executor, &tenants).await?;
-            end(journal, task).await;
+            end_of(journal, task).await;
             template.connect(Role::Login, "").await?.batch_execute("vacuum analyze").await?;
         }
         let ours = server::copy(&server, "bench_template", "bench_ours").await?;
@@ -129,22 +132,16 @@ impl Bench {
     }
 
     async fn cell(&self, writers: usize, options: &Options, table: &mut String) -> Result<(), BenchError> {
-        let pace = Pace {
-            tasks: writers,
-            warm_percent: usize::from(options.warm),
-            warm_up: Duration::from_millis(700),
-            measured: Duration::from_secs_f64(options.seconds),
-        };
         let mut probes = Vec::new();
         let mut figures: Vec<(Load, Vec<Figures>, Vec<Figures>)> = options.load.iter().map(|l| (*l, vec![], vec![])).collect();
         for round in 1..=options.rounds {
             let probe = server::probe(&self.server, &self.ours).await?;
             for (load, ours, theirs) in &mut figures {
-                let our = self.measure(*load, pace, None).await?;
-                let their = self.measure(*load, pace, Some((options.baseline, options.sessions.min(writers)))).await?;
+                let our = self.measure(*load, writers, options, false).await?;
+                let their = self.measure(*load, writers, options, true).await?;
                 eprintln!(
-                    "{}, {writers} writers, round {round}, {}: {:.0}/s (p50 {:.2} ms) against {:.0}/s (p50 {:.2} ms): {:.2}; fsync {} µs, commit {} µs, load {}",
-                    self.latency, load.name(), our.per_second, ms(our.p50_us), their.per_second, ms(their.p50_us),
+                    "{}, {writers} writers, round {round}, {}: {:.0}/s (p50 {:.2} ms, CPU {}) against {:.0}/s (p50 {:.2} ms, CPU {}): {:.2}; fsync {} µs, commit {} µs, load {}",
+                    self.latency, load.name(), our.per_second, ms(our.p50_us), cpu(our.cpu), their.per_second, ms(their.p50_us), cpu(their.cpu),
                     our.per_second / their.per_second, probe.fsync.as_micros(), probe.commit.as_micros(), load_average(),
                 );
                 ours.push(our);
@@ -158,34 +155,54 @@ impl Bench {
             let (our, their) = (medians(ours), medians(theirs));
             let _ = writeln!(
                 table,
-                "| {} | {fsync} / {commit} | {} | {writers} | {:.0} ({}) | {:.2} / {:.2} | {:.0} ({}) | {:.2} / {:.2} | **{:.2}** |",
-                self.latency, load.name(), our.per_second, span(ours), ms(our.p50_us), ms(our.p99_us), their.per_second, span(theirs),
-                ms(their.p50_us), ms(their.p99_us), our.per_second / their.per_second,
+                "| {} | {fsync} / {commit} | {} | {writers} | {:.0} ({}) | {:.2} / {:.2} | {} | {:.0} ({}) | {:.2} / {:.2} | {} | **{:.2}** |",
+                self.latency, load.name(), our.per_second, span(ours), ms(our.p50_us), ms(our.p99_us), cpu(our.cpu), their.per_second, span(theirs),
+                ms(their.p50_us), ms(their.p99_us), cpu(their.cpu), our.per_second / their.per_second,
             );
         }
         Ok(())
     }
 
     /// One measurement, with a journal and caches of its own.
-    async fn measure(&self, load: Load, pace: Pace, baseline: Option<(Form, usize)>) -> Result<Figures, BenchError> {
-        let options = JournalOptions::new(Real.uuid_v4());
-        let (database, (journal, task)) = match baseline {
-            None => (&self.ours, Journal::start(&self.ours, self.system.clone(), options)),
-            Some((form, sessions)) => {
-                let writer = baseline::sit(self.theirs.clone(), self.system.clone(), form, sessions);
-                (&self.theirs, Journal::start_with(&self.theirs, options, writer))
-            }
+    async fn measure(&self, load: Load, writers: usize, options: &Options, baseline: bool) -> Result<Figures, BenchError> {
+        let journal_options = JournalOptions::new(Real.uuid_v4());
+        let (database, (journal, task)) = if baseline {
+            let sessions = options.sessions.min(writers);
+            let writer = baseline::sit(self.theirs.clone(), self.system.clone(), options.baseline, sessions);
+            (&self.theirs, Journal::start_with(&self.theirs, journal_options, writer))
+        } else {
+            (&self.ours, Journal::start(&self.ours, self.system.clone(), journal_options))
         };
+        let watcher = database.connect(Role::Login, "").await?;
         journal.ready(deadline()).await?;
-        let figures = match load {
-            Load::Raw => load::raw(&journal, pace).await,
-            Load::Command => {
-                let executor = executor(database, journal.clone(), &self.files, &self.system);
-                load::commands(&executor, &Untouched::new(self.tenants.clone()), pace).await
+        let begin = Instant::now() + WARM_UP;
+        let end = begin + Duration::from_secs_f64(options.seconds);
+        let pace = Pace { tasks: writers, warm_percent: usize::from(options.warm), begin, end };
+        let run = async {
+            match load {
+                Load::Raw => load::raw(&journal, pace).await,
+                Load::Command => {
+                    let executor = executor(database, journal.clone(), &self.files, &self.system);
+                    load::commands(&executor, &Untouched::new(self.tenants.clone()), pace).await
+                }
             }
         };
-        end(journal, task).await;
-        figures
+        let watch = async {
+            tokio::time::sleep_until(begin.into()).await;
+            let before = server::cpu(&watcher).await?;
+            tokio::time::sleep_until(end.into()).await;
+            Ok::<(Cpu, Cpu), BenchError>((before, server::cpu(&watcher).await?))
+        };
+        let (figures, used) = tokio::join!(run, watch);
+        end_of(journal, task).await;
+        let (mut figures, (before, after)): (Figures, (Cpu, Cpu)) = (figures?, used?);
+        #[allow(clippy::cast_precision_loss)]
+        let operations = figures.operations as f64;
+        figures.cpu = Cpu {
+            client_us: (after.client_us - before.client_us) / operations,
+            server_us: (after.server_us - before.server_us) / operations,
+        };
+        Ok(figures)
     }
 }
 
@@ -199,7 +216,7 @@ fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(20)
 }
 
-async fn end(journal: Journal, task: JoinHandle<()>) {
+async fn end_of(journal: Journal, task: JoinHandle<()>) {
     journal.shutdown().await;
     // What it would tell of a panic has been printed already.
     let _ = task.await;
@@ -210,13 +227,26 @@ fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
     values[values.len() / 2]
 }
 
+fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Client and server, µs per operation.
+fn cpu(cpu: Cpu) -> String {
+    format!("{:.0} + {:.0}", cpu.client_us, cpu.server_us)
+}
+
 fn medians(figures: &[Figures]) -> Figures {
-    let mut rates: Vec<f64> = figures.iter().map(|f| f.per_second).collect();
-    rates.sort_unstable_by(f64::total_cmp);
     Figures {
-        per_second: rates[rates.len() / 2],
+        per_second: middle(figures.iter().map(|f| f.per_second).collect()),
         p50_us: median(figures.iter().map(|f| f.p50_us).collect()),
         p99_us: median(figures.iter().map(|f| f.p99_us).collect()),
+        operations: median(figures.iter().map(|f| f.operations).collect()),
+        cpu: Cpu {
+            client_us: middle(figures.iter().map(|f| f.cpu.client_us).collect()),
+            server_us: middle(figures.iter().map(|f| f.cpu.server_us).collect()),
+        },
     }
 }
 

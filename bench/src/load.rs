@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -32,17 +32,27 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 pub(crate) struct Pace {
     pub(crate) tasks: usize,
     pub(crate) warm_percent: usize,
-    /// Not measured: sessions, caches and statements get ready.
-    pub(crate) warm_up: Duration,
-    pub(crate) measured: Duration,
+    /// Before it nothing is measured: sessions, caches and statements get ready.
+    pub(crate) begin: Instant,
+    pub(crate) end: Instant,
 }
 
 /// What a measurement gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
+    pub(crate) operations: u64,
     pub(crate) per_second: f64,
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
+    /// Per operation. What others do on the machine disturbs it least.
+    pub(crate) cpu: Cpu,
+}
+
+/// Processor time, µs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cpu {
+    pub(crate) client_us: f64,
+    pub(crate) server_us: f64,
 }
 
 /// One task's doing, one operation at a time.
@@ -52,8 +62,7 @@ trait Operation: Send + 'static {
 
 /// Runs N tasks and counts what ended within the measured time.
 async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Result<Figures, BenchError> {
-    let begin = Instant::now() + pace.warm_up;
-    let end = begin + pace.measured;
+    let Pace { begin, end, .. } = pace;
     let mut tasks = JoinSet::new();
     for n in 0..pace.tasks {
         let mut operation = make(n);
@@ -86,8 +95,14 @@ async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Re
         return Err(BenchError::NothingMeasured);
     }
     #[allow(clippy::cast_precision_loss)]
-    let per_second = all.len() as f64 / pace.measured.as_secs_f64();
-    Ok(Figures { per_second, p50_us: all.value_at_quantile(0.5), p99_us: all.value_at_quantile(0.99) })
+    let per_second = all.len() as f64 / (end - begin).as_secs_f64();
+    Ok(Figures {
+        operations: all.len(),
+        per_second,
+        p50_us: all.value_at_quantile(0.5),
+        p99_us: all.value_at_quantile(0.99),
+        cpu: Cpu::default(),
+    })
 }
 
 fn histogram() -> Histogram<u64> {

@@ -1,6 +1,7 @@
 //! The PostgreSQL that is measured: its latency, its databases, and how its disk does at the moment.
 
 use crate::error::BenchError;
+use crate::load::Cpu;
 use daybook_store::schema::migrate;
 use daybook_store::system::Real;
 use daybook_store::{Database, Role};
@@ -115,4 +116,21 @@ pub(crate) async fn probe(server: &TestServer, database: &Database) -> Result<Pr
     fsyncs.sort_unstable();
     commits.sort_unstable();
     Ok(Probe { fsync: fsyncs[PROBES / 2], commit: commits[PROBES / 2] })
+}
+
+/// Processor time that this process and the server's have used so far. Zero where the system does not tell.
+pub(crate) async fn cpu(session: &tokio_postgres::Client) -> Result<Cpu, BenchError> {
+    let rows = session.query("select pid from pg_stat_activity", &[]).await?;
+    let server_us = rows.iter().map(|row| used_us(&row.get::<_, i32>(0).to_string())).sum();
+    Ok(Cpu { client_us: used_us("self"), server_us })
+}
+
+fn used_us(process: &str) -> f64 {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return 0.0 };
+    threads
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok())
+        .filter_map(|text| text.split(' ').next()?.parse::<f64>().ok())
+        .sum::<f64>()
+        / 1_000.0
 }

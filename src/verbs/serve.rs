@@ -17,7 +17,7 @@ use daybook_projections::{self as projections, Projections, read_models};
 use daybook_store::journal::follow::Source;
 use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
 use daybook_store::journal::machine::Config as WriterConfig;
-use daybook_store::journal::{Journal, JournalOptions};
+use daybook_store::journal::{Journal, JournalOptions, bell};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem, System};
 use daybook_store::{Role, schema};
@@ -66,6 +66,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let mut options = JournalOptions::new(node);
     options.writer = writer_config()?;
     let (journal, writer) = Journal::start(&database, system.clone(), options);
+    let ringing = bell::ring(database.clone(), journal.durable());
     let (projections, projecting) = Projections::start(
         projections::Parts {
             database: database.clone(),
@@ -132,6 +133,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     if tokio::time::timeout(DRAIN, checkpointing).await.is_err() {
         tracing::warn!("the last checkpoint was not signed in time; the next start signs it");
     }
+    ringing.abort();
     projections.shutdown();
     // A task that was aborted or panicked has ended as well: its transactions are whole or not at all.
     let _ = projecting.await;

@@ -8,6 +8,7 @@ use daybook_store::journal::RecordedEvent;
 use daybook_store::keys::Sealer;
 use deadpool_postgres::{Object, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -103,7 +104,7 @@ pub(super) async fn apply<M: ReadModel>(
         for event in &batch.events {
             let key = key::<M>(event);
             let before = rows.remove(&key);
-            match M::fold(before.clone(), event) {
+            match fold::<M>(before.clone(), event) {
                 Ok(after) => {
                     if after != before {
                         touched.insert(key);
@@ -136,6 +137,13 @@ pub(super) async fn apply<M: ReadModel>(
     }
     tx.commit().await.map_err(DatabaseError::Query)?;
     Ok(Applied { position, stop })
+}
+
+/// A fold that panics stops its own lane, like one that refuses.
+fn fold<M: ReadModel>(row: Option<M::Row>, event: &OpenedEvent) -> Result<Option<M::Row>, ApplyError> {
+    // What the fold owns is gone with the panic, and it borrows only the event.
+    catch_unwind(AssertUnwindSafe(|| M::fold(row, event)))
+        .unwrap_or_else(|_| Err(ApplyError::Refused("the fold panicked: this is a defect of the program".into())))
 }
 
 fn key<M: ReadModel>(event: &OpenedEvent) -> RowKey {

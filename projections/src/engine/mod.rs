@@ -173,7 +173,7 @@ impl Projections {
     pub fn health(&self) -> Health {
         let durable = match &self.source {
             Source::Writer(durable) => durable.borrow().position,
-            Source::Journal => 0,
+            Source::Journal | Source::Bell(_) => 0,
         };
         self.progress.health(durable)
     }

@@ -52,6 +52,7 @@ async fn run<M: ReadModel>(context: &Arc<Context>, failures: &mut u32) -> Result
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
     let set = context.progress.begin(M::NAME, version, &positions);
+    context.progress.set_trouble(M::NAME, None);
     // Lanes that are behind read what they miss themselves; the usual start is all at one position.
     let start = positions.iter().copied().max().unwrap_or(0);
     let (dealt, dealt_seen) = watch::channel(start);
@@ -73,7 +74,6 @@ async fn run<M: ReadModel>(context: &Arc<Context>, failures: &mut u32) -> Result
             },
         };
         *failures = 0;
-        context.progress.set_trouble(M::NAME, None);
         let up_to = follower.position();
         deal::<M>(context, &set, &queues, after, up_to, events).await;
         // Only now: a lane that hears of it has its part in the queue already, or was dealt past.

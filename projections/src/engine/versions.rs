@@ -123,10 +123,13 @@ pub(super) async fn drop_others<M: ReadModel>(
         return Err(in_use(first));
     }
     for version in &others {
+        // Nobody asks for them any more, and there may be a week of them: not in one transaction.
+        let chunk = "delete from projection.changes where ctid = any(array(
+             select ctid from projection.changes where read_model = $1 and version = $2 limit 10000))";
+        while session.execute(chunk, &[&M::NAME, &int(*version)]).await.map_err(DatabaseError::Query)? > 0 {}
         let sql = format!(
             "begin; set local lock_timeout = '500ms'; {drop};
              delete from projection.checkpoints where read_model = '{name}' and version = {version};
-             delete from projection.changes where read_model = '{name}' and version = {version};
              delete from projection.purged where read_model = '{name}' and version = {version};
              delete from projection.versions where read_model = '{name}' and version = {version};
              commit",

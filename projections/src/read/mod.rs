@@ -70,8 +70,11 @@ impl Reader {
              select set_config('app.tenant', '{tenant}', true), set_config('app.platform', '{platform}', true)"
         );
         let mut session = ReadSession { object: Some(object), scope, versions: HashMap::new() };
-        session.object()?.batch_execute(&begin).await.map_err(DatabaseError::Query)?;
-        for row in session.query("select read_model, version from projection.live", &[]).await? {
+        let pointers = "select read_model, version from projection.live";
+        // Both are sent at once, in this order; the answers take one round trip.
+        let (begun, live) = tokio::join!(biased; session.object()?.batch_execute(&begin), session.query(pointers, &[]));
+        begun.map_err(DatabaseError::Query)?;
+        for row in live? {
             let version: i32 = row.get(1);
             session.versions.insert(row.get(0), u32::try_from(version).unwrap_or_default());
         }

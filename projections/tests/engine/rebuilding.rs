@@ -1,7 +1,7 @@
 //! Rebuilding: the next version beside the one that answers.
 
 use crate::harness::{Histories, World, soon};
-use crate::tally::{FUSSY, Tally, one_tenant_per_lane, tally};
+use crate::tally::{Tally, blame, forgive, one_tenant_per_lane, tally};
 use daybook_domain::platform::Tenant;
 use daybook_projections::engine::{Lanes, RebuildError};
 use daybook_projections::platform::tenants::{self, TenantStatus};
@@ -230,16 +230,17 @@ async fn one_rebuild_at_a_time_and_an_interrupted_one_leaves_no_trace() {
 
 #[tokio::test]
 async fn a_rebuild_that_meets_an_event_it_cannot_apply_changes_nothing() {
-    FUSSY.store(false, Ordering::SeqCst);
+    let stream = Uuid::from_u128(77);
+    forgive(stream);
     let world = World::new().await;
     let (projections, _task) = world.start(Model::of::<Tally>());
     let tenant = one_tenant_per_lane()[0];
-    let last = world.append(tenant, "tally", Uuid::nil(), 0, vec![tally("good"), tally("bad")]).await;
+    let last = world.append(tenant, "tally", stream, 0, vec![tally("good"), tally("bad")]).await;
     world.reached(&projections, "tally", last).await;
-    FUSSY.store(true, Ordering::SeqCst);
+    blame(stream);
     let refused = Model::of::<Tally>().rebuild(&world.parts(), &mut |_| {}).await;
     assert!(matches!(refused, Err(RebuildError::Event { position, .. }) if position == last), "{refused:?}");
-    let last = world.append(tenant, "tally", Uuid::nil(), 2, vec![tally("good")]).await;
+    let last = world.append(tenant, "tally", stream, 2, vec![tally("good")]).await;
     world.reached(&projections, "tally", last).await;
     assert_eq!(projections.health().models[0].version, 1);
 }

@@ -3,8 +3,8 @@
 use crate::harness::{World, soon};
 use crate::tally::{Tally, one_tenant_per_lane, tally};
 use daybook_domain::TenantId;
-use daybook_projections::{Model, ReadModel};
 use daybook_projections::engine::{Lanes, lane_of};
+use daybook_projections::{Model, ReadModel};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;

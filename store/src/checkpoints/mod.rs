@@ -184,13 +184,10 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// [`CheckpointFileError::Smaller`] or [`CheckpointFileError::Forked`] when a tree does not come after
-    /// the one that is signed already; the ones before it in `trees` are written then.
+    /// the one that is signed already; no file is replaced then.
     pub fn put(&self, trees: &[(Log, RightEdge)], signer: &Signer) -> Result<(), CheckpointFileError> {
-        create(&self.directory)?;
-        for (log, edge) in trees {
-            self.put_at(self.path(*log), *log, edge, signer)?;
-        }
-        sync(&self.directory)
+        let notes = trees.iter().map(|(log, edge)| self.note(self.path(*log), *log, edge, signer));
+        replace(&self.directory, notes)
     }
 
     /// Keeps these trees of the journal for good, beside its latest.
@@ -198,24 +195,25 @@ impl CheckpointStore {
     /// # Errors
     /// As [`CheckpointStore::put`].
     pub fn put_milestones(&self, trees: &[RightEdge], signer: &Signer) -> Result<(), CheckpointFileError> {
-        if trees.is_empty() {
-            return Ok(());
-        }
         let directory = self.directory.join(MILESTONES);
-        create(&directory)?;
-        for edge in trees {
-            self.put_at(directory.join(edge.size().to_string()), Log::Journal, edge, signer)?;
-        }
-        sync(&directory)
+        let path = |edge: &RightEdge| directory.join(edge.size().to_string());
+        replace(&directory, trees.iter().map(|edge| self.note(path(edge), Log::Journal, edge, signer)))
     }
 
-    fn put_at(&self, path: PathBuf, log: Log, edge: &RightEdge, signer: &Signer) -> Result<(), CheckpointFileError> {
+    /// The signed note for a file; `None` when it holds this tree already.
+    fn note(
+        &self,
+        path: PathBuf,
+        log: Log,
+        edge: &RightEdge,
+        signer: &Signer,
+    ) -> Result<Option<(PathBuf, String)>, CheckpointFileError> {
         let (size, root, origin) = (edge.size(), edge.root(), self.origin(log));
         match self.open_at(&path, log, &signer.verifier())? {
             Some(kept) if kept.size > size => {
                 return Err(CheckpointFileError::Smaller { path, kept: kept.size, offered: size });
             }
-            Some(kept) if kept.size == size && kept.root == root => return Ok(()),
+            Some(kept) if kept.size == size && kept.root == root => return Ok(None),
             Some(kept) if kept.size == size => return Err(CheckpointFileError::Forked { path, size }),
             _ => {}
         }
@@ -228,7 +226,7 @@ impl CheckpointStore {
         let note = Checkpoint { origin, size, root, extensions }
             .sign(&[&signer])
             .map_err(|source| CheckpointFileError::Damaged { path: path.clone(), source })?;
-        write(&path, note.as_bytes())
+        Ok(Some((path, note)))
     }
 }
 
@@ -273,22 +271,29 @@ fn names(directory: &Path) -> Result<Vec<String>, CheckpointFileError> {
     entries.map(name).collect::<Result<_, _>>().map_err(|e| io(directory, "listed", e))
 }
 
-/// Whole or not at all; the caller makes the directory durable.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), CheckpointFileError> {
-    let partial = path.with_extension("partial");
-    let mut options = fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&partial)
-        .map_err(|e| io(&partial, "written", e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io(&partial, "written", e))?;
-    fs::rename(&partial, path).map_err(|e| io(path, "replaced", e))
-}
-
-fn sync(directory: &Path) -> Result<(), CheckpointFileError> {
+/// Writes files of one directory, each whole or not at all, all durable on return.
+fn replace(
+    directory: &Path,
+    notes: impl Iterator<Item = Result<Option<(PathBuf, String)>, CheckpointFileError>>,
+) -> Result<(), CheckpointFileError> {
+    create(directory)?;
+    let mut written = Vec::new();
+    for note in notes {
+        let Some((path, note)) = note? else { continue };
+        let partial = path.with_extension("partial");
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial);
+        let mut file = file.map_err(|e| io(&partial, "written", e))?;
+        file.write_all(note.as_bytes()).map_err(|e| io(&partial, "written", e))?;
+        written.push((file, partial, path));
+    }
+    // After all are written: a file system flushes many together in little more than the time of one.
+    for (file, partial, _) in &written {
+        file.sync_all().map_err(|e| io(partial, "made durable", e))?;
+    }
+    for (_, partial, path) in &written {
+        fs::rename(partial, path).map_err(|e| io(path, "replaced", e))?;
+    }
     fs::File::open(directory).and_then(|d| d.sync_all()).map_err(|e| io(directory, "made durable", e))
 }
 

@@ -63,8 +63,10 @@ pub enum FollowError {
 pub enum Source {
     /// The writer, on this node.
     Writer(watch::Receiver<Durable>),
-    /// Nobody: read, flush, hand out.
+    /// Nobody: read, flush, hand out. Asked again when polling.
     Journal,
+    /// As [`Source::Journal`], and asked at once when another node's bell rings ([`super::bell::listen`]).
+    Bell(watch::Receiver<u64>),
 }
 
 /// Reads the journal from a position on, for ever.
@@ -74,7 +76,7 @@ pub struct Follower {
     cursor: Cursor,
     page: u64,
     session: Option<Client>,
-    /// Rings when there may be something new; polling is the safety net.
+    /// The safety net under the bell.
     poll: Duration,
 }
 
@@ -82,6 +84,12 @@ impl Follower {
     /// `after`: the last position already handled, 0 for the beginning. `page`: events per read.
     pub fn new(database: Database, source: Source, after: u64, page: u64) -> Self {
         Follower { database, source, cursor: Cursor { position: after }, page, session: None, poll: Duration::from_millis(250) }
+    }
+
+    /// Looks this often without being told to.
+    #[must_use]
+    pub fn polling_every(self, poll: Duration) -> Self {
+        Follower { poll, ..self }
     }
 
     pub fn position(&self) -> u64 {
@@ -107,6 +115,12 @@ impl Follower {
                     }
                 }
                 Source::Journal => tokio::time::sleep(self.poll).await,
+                Source::Bell(rings) => {
+                    // Rung, silent for a while, or the listener gone: look in any case.
+                    if let Ok(Err(_)) = tokio::time::timeout(self.poll, rings.changed()).await {
+                        tokio::time::sleep(self.poll).await;
+                    }
+                }
             }
         }
     }
@@ -119,6 +133,10 @@ impl Follower {
         let durable = match &mut self.source {
             Source::Writer(durable) => durable.borrow_and_update().position,
             Source::Journal => u64::MAX,
+            Source::Bell(rings) => {
+                rings.borrow_and_update();
+                u64::MAX
+            }
         };
         let Some((after, up_to)) = self.cursor.wanted(durable, self.page) else { return Ok(Vec::new()) };
         let session = match self.session.take() {
@@ -126,7 +144,7 @@ impl Follower {
             _ => self.database.connect(Role::Projector, "-c synchronous_commit=on").await?,
         };
         let events = read(&session, after, up_to).await?;
-        if matches!(self.source, Source::Journal) && !events.is_empty() {
+        if !matches!(self.source, Source::Writer(_)) && !events.is_empty() {
             session.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
         }
         self.cursor.accept(events.iter().map(|e| e.position))?;

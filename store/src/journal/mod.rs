@@ -4,6 +4,7 @@
 //! to the one writer, and gives out nothing that a crash could take back.
 
 pub mod append;
+pub mod bell;
 mod driver;
 pub mod follow;
 mod lookup;

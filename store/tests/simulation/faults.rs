@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Cut(usize),
     /// All connections of a node's session are cut.
     CutAll(usize),
+    /// A commit hangs while its node loses the session, and the takeovers after it do not go well.
+    Tangle,
     /// The process stands still, its messages in the network do not.
     Pause(usize),
     Kill(usize),
@@ -43,7 +45,8 @@ impl World {
             let fault = match kind {
                 0..=6 => Fault::Crash { looks: 2_000 },
                 7..=8 => Fault::Cut(node),
-                9..=11 => Fault::CutAll(node),
+                9..=10 => Fault::CutAll(node),
+                11 => Fault::Tangle,
                 12..=14 => Fault::Pause(node),
                 15..=17 => Fault::Kill(node),
                 18 => Fault::ShutDown(node),
@@ -96,6 +99,7 @@ impl World {
                     }
                 }
             }
+            Fault::Tangle => self.server.tangle = true,
             Fault::Pause(node) => {
                 let node = aim(node, self);
                 if self.nodes[node].alive && self.nodes[node].paused_until.is_none() {

@@ -46,13 +46,17 @@ pub(crate) struct Server {
     pub(crate) conns: BTreeMap<ConnId, Conn>,
     next_conn: ConnId,
     next_pid: i32,
+    /// The next commit hangs in its backend while its node loses the session.
+    pub(crate) tangle: bool,
+    /// Leases that will be granted without the node's learning of it.
+    lost_grants: u32,
     /// The database's clock minus true time.
     pub(crate) clock_offset_us: Micros,
 }
 
 impl Server {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        Server { up: true, life: 0, conns: BTreeMap::new(), next_conn: 0, next_pid: 0, clock_offset_us: rng.range(-300_000, 300_000) }
+        Server { up: true, life: 0, conns: BTreeMap::new(), next_conn: 0, next_pid: 0, tangle: false, lost_grants: 0, clock_offset_us: rng.range(-300_000, 300_000) }
     }
 
     /// A pid that is free now; it may have belonged to somebody else before.
@@ -129,6 +133,7 @@ impl World {
                 self.after(delay, event);
             }
             Do::EndBackend(old) => self.wait_gone(conn, old),
+            Do::Commit(_) if std::mem::take(&mut self.server.tangle) => self.entangle(conn, step),
             Do::Commit(_) | Do::ReadHead { .. } => {
                 let stalls = !self.healed && self.rng.chance(self.slow / 4);
                 let delay = if stalls { self.rng.range(20_000, 700_000) } else { self.latency() };
@@ -138,6 +143,21 @@ impl World {
                 let delay = self.disk();
                 self.after(delay, Event::Execute(conn, step));
             }
+        }
+    }
+
+    /// The commit hangs, the session breaks, and the server is the last to notice. Then the next
+    /// takeovers break off as well, right after they have taken the lease.
+    fn entangle(&mut self, conn: ConnId, step: Do) {
+        self.count("entangled");
+        let hangs = self.rng.range(50_000, 500_000);
+        self.after(hangs, Event::Execute(conn, step));
+        self.server.lost_grants = self.rng.pick(&[0, 1, 1, 2]);
+        let session = (self.server.conns[&conn].node, self.server.conns[&conn].session);
+        let conns = self.server.conns.iter().filter(|(_, c)| c.open && (c.node, c.session) == session).map(|(id, _)| *id);
+        for conn in conns.collect::<Vec<_>>() {
+            self.lose(conn);
+            self.after(hangs + 300_000, Event::BackendDies(conn));
         }
     }
 
@@ -210,6 +230,10 @@ impl World {
         self.count(if lease.holder == Some(node) { "lease_taken_again" } else { "lease_taken_over" });
         trace!(self, "server: node {node} takes the lease, epoch {epoch}");
         self.db.commit_durably(Record::Lease(Lease { epoch, holder: Some(node), backend, expires_us: clock + self.config.lease_ttl_us }));
+        if self.server.lost_grants > 0 {
+            self.server.lost_grants -= 1;
+            self.lose(conn);
+        }
         SessionInput::LeaseGranted { epoch, previous: lease.backend }
     }
 

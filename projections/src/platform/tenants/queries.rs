@@ -119,6 +119,12 @@ pub async fn tenant(session: &ReadSession, id: TenantId) -> Result<Option<Tenant
 /// # Errors
 /// When the database cannot be asked.
 pub async fn count(session: &ReadSession) -> Result<u64, ReadError> {
-    let rows = session.query(&format!("select count(*) from {}", session.table::<Tenants>()?), &[]).await?;
+    let table = session.table::<Tenants>()?;
+    let rows = match session.scope() {
+        Scope::Platform => session.query(&format!("select count(*) from {table}"), &[]).await?,
+        Scope::Tenant(tenant) => {
+            session.query(&format!("select count(*) from {table} where tenant_id = $1"), &[&tenant.0]).await?
+        }
+    };
     Ok(rows.first().map_or(0, |row| crate::engine::unsigned(row.get(0))))
 }

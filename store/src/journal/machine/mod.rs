@@ -390,13 +390,13 @@ impl Writer {
     fn watch_clock(&mut self, now: Now, out: &mut Vec<Effect>) {
         let offset = now.wall_us - now.mono_us;
         let jumped = self.clock_offset_us.replace(offset).map_or(0, |before| offset - before);
-        if jumped.abs() > self.config.clock_jump_us_max && self.stopping.is_none() && self.is_leading() {
+        if jumped.abs() > self.config.clock_jump_us_max && self.is_leading() {
             let reason = format!(
                 "the wall clock jumped by {} s: check the time source, then start again",
                 jumped / 1_000_000
             );
             self.drop_queue(&reason, out);
-            self.stopping = Some(reason);
+            self.stopping.get_or_insert(reason);
         }
     }
 
