@@ -122,18 +122,31 @@ async fn campaign(kills: u64, seed: u64, environment: &[(&str, &str)]) -> Found 
             assert!(since.elapsed() < PATIENCE, "no progress after kill {}: {}", kill - 1, server.log_tail());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        match random.next_u32() % 3 {
-            0 => server.kill_daybook(),
-            1 => server.kill_postgres(),
+        let loaded = since.elapsed();
+        let killed = match random.next_u32() % 3 {
+            0 => {
+                server.kill_daybook();
+                "Daybook"
+            }
+            1 => {
+                server.kill_postgres();
+                "PostgreSQL"
+            }
             _ => {
                 server.kill_postgres();
                 server.kill_daybook();
+                "both"
             }
-        }
+        };
+        let since = Instant::now();
         if !server.is_running() {
             server.start_again().await;
         }
-        eprintln!("kill {kill}/{kills}: {} acknowledged so far", history.acknowledged_count.load(Ordering::Relaxed));
+        let at = history.acknowledged_count.load(Ordering::Relaxed);
+        while history.acknowledged_count.load(Ordering::Relaxed) == at && since.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        eprintln!("kill {kill}/{kills} ({killed}): {at} acknowledged, {more} of them in {loaded:.1?}, next one after {:.1?}", since.elapsed());
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {

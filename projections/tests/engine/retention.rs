@@ -108,15 +108,13 @@ async fn a_wait_gives_ones_own_write_and_a_subscription_wakes_with_it() {
     let (projections, _task) = world.start(Model::of::<Tenants>());
     let progress = projections.progress().clone();
     let woken = tokio::spawn(async move { progress.past("tenants", Lanes::Of(TENANT), 0).await });
-    let mut expected = 0;
     for n in 0..20 {
         let name = format!("Name {n}");
         let event = match n {
             0 => registered(&name, Some(contact(1, "Ada"))),
             _ => TenantEvent::Renamed { name: Name::parse(&name).unwrap() },
         };
-        let position = world.append_tenant(TENANT, expected, &[event]).await;
-        expected += 1;
+        let position = world.append_tenant(TENANT, n, &[event]).await;
         projections.progress().wait("tenants", Lanes::Of(TENANT), position, soon()).await.unwrap();
         let found = world
             .reader()
@@ -124,7 +122,7 @@ async fn a_wait_gives_ones_own_write_and_a_subscription_wakes_with_it() {
             .await
             .unwrap()
             .unwrap();
-        assert_eq!((found.name, found.version), (name, n + 1));
+        assert_eq!((found.name, found.version), (name, n as i64 + 1));
         assert_eq!(found.contact_name.as_deref(), Some("Ada"));
     }
     assert!(woken.await.unwrap().unwrap() >= 1);

@@ -285,13 +285,14 @@ fn replace(
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial);
         let mut file = file.map_err(|e| io(&partial, "written", e))?;
         file.write_all(note.as_bytes()).map_err(|e| io(&partial, "written", e))?;
-        written.push((file, partial, path));
+        // Not kept open: a round writes as many files as there are tenants in it.
+        written.push((partial, path));
     }
     // After all are written: a file system flushes many together in little more than the time of one.
-    for (file, partial, _) in &written {
-        file.sync_all().map_err(|e| io(partial, "made durable", e))?;
+    for (partial, _) in &written {
+        fs::File::open(partial).and_then(|f| f.sync_all()).map_err(|e| io(partial, "made durable", e))?;
     }
-    for (_, partial, path) in &written {
+    for (partial, path) in &written {
         fs::rename(partial, path).map_err(|e| io(path, "replaced", e))?;
     }
     fs::File::open(directory).and_then(|d| d.sync_all()).map_err(|e| io(directory, "made durable", e))

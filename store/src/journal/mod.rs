@@ -33,6 +33,9 @@ use uuid::Uuid;
 /// Events that one load returns at most; longer streams are loaded in pages.
 const LOAD_PAGE: i64 = 5_000;
 
+/// Look-ups go by keys, whatever the keys are: planning anew for each costs more than the look-up.
+const LOOK_UPS: &str = "-c plan_cache_mode=force_generic_plan";
+
 /// How a node takes part in a journal.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
@@ -114,7 +117,7 @@ impl Journal {
         let (requests, received) = mpsc::channel(options.writer.queue_requests_max);
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
-        let pool = database.pool(Role::Writer, options.pool_size, "");
+        let pool = database.pool(Role::Writer, options.pool_size, LOOK_UPS);
         let inner = Inner { pool, requests, standing, durable, append_timeout: options.append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)

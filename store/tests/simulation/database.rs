@@ -76,14 +76,17 @@ pub(crate) struct Tables {
     positions: Vec<u64>,
 }
 
-/// How the batch number is guarded.
+/// What keeps two writers apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fence {
-    /// A taken batch number is the first thing that is noticed.
+    /// The old writer's backend is ended, and a taken batch number is the first thing that is noticed.
     First,
-    /// Any other collision is reported in its place: what one statement with independent parts does.
+    /// Only the batch number: nobody ends an old backend.
+    Alone,
+    /// As `Alone`, but any other collision is reported in its place: what one statement with
+    /// independent parts does.
     Last,
-    /// Planted: a taken batch number is no hindrance, and nobody ends an old writer.
+    /// Neither.
     Absent,
 }
 

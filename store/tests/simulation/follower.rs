@@ -102,10 +102,7 @@ impl World {
         for (position, id) in rows.events {
             self.count("handed_out");
             self.followers[follower].handed.push(id);
-            let before = *self.history.handed.entry(position).or_insert(id);
-            if before != id {
-                return self.fail(format!("position {position} was handed out as {before} and then as {id}"));
-            }
+            self.history.handed.insert(position, id);
             if self.settings.peek && position > self.db.durable_position() {
                 return self.fail(format!("follower {follower} was handed position {position}, which a crash would lose"));
             }

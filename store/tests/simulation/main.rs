@@ -81,7 +81,7 @@ fn no_seed_breaks_a_promise_and_every_danger_is_met() {
 }
 
 /// What must really have happened, or the simulation would be testing nothing.
-const DANGERS: [&str; 34] = [
+const DANGERS: [&str; 35] = [
     "answered_done",
     "answered_duplicate",
     "answered_failed",
@@ -97,9 +97,9 @@ const DANGERS: [&str; 34] = [
     "conflicts",
     "crashes",
     "cuts",
+    "entangled",
     "data_refused",
     "decided_from_cache",
-    "fence_hit",
     "follower_lost_session",
     "found_by_look_up",
     "handed_out",
@@ -114,6 +114,7 @@ const DANGERS: [&str; 34] = [
     "settled_nothing",
     "shared_batches",
     "takeovers",
+    "takeovers_cut",
     "timeouts",
     "too_late",
 ];
@@ -139,10 +140,23 @@ fn a_stale_cache_after_a_lost_tail_is_found() {
 
 #[test]
 fn a_missing_fence_is_found() {
-    find(Planted::Database(Fence::Absent));
+    find(Planted::Fence(Fence::Absent));
+}
+
+#[test]
+fn the_batch_number_alone_keeps_two_writers_apart() {
+    let mut counters = BTreeMap::new();
+    let failure = first_failure(PLANT_SEEDS, Some(Planted::Fence(Fence::Alone)), &mut counters);
+    assert_eq!(failure, None);
+    assert!(counters.get("fence_hit").is_some_and(|n| *n >= 10), "the fence was hardly ever hit: {counters:#?}");
 }
 
 #[test]
 fn a_fence_that_is_noticed_last_is_found() {
-    find(Planted::Database(Fence::Last));
+    find(Planted::Fence(Fence::Last));
+}
+
+#[test]
+fn a_lease_that_forgets_an_old_backend_is_found() {
+    find(Planted::LeaseForgets);
 }

@@ -259,7 +259,8 @@ impl World {
         if batch.members.len() > 1 {
             self.count("shared_batches");
         }
-        for member in &batch.members {
+        let judged = if self.settings.peek { batch.members.as_slice() } else { &[] };
+        for member in judged {
             if let Some(answer) = self.history.submissions.get(&member.ticket).and_then(|s| s.answer.as_ref())
                 && !matches!(answer, Answer::Unknown | Answer::Done(_))
             {

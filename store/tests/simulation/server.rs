@@ -5,7 +5,7 @@
 
 use crate::database::{Fence, Lease, Record};
 use crate::random::Rng;
-use crate::world::{Event, World, trace};
+use crate::world::{Event, Planted, World, trace};
 use daybook_store::journal::machine::{Backend, Do, JournalHead, RefusedBy, SessionInput};
 use daybook_store::system::Micros;
 use std::collections::BTreeMap;
@@ -16,8 +16,9 @@ pub(crate) struct Conn {
     pub(crate) node: usize,
     pub(crate) incarnation: u32,
     pub(crate) session: u64,
-    /// Of the writer's connection when this is the control connection.
     backend: Backend,
+    /// Of the lease that was granted on this connection.
+    epoch: u64,
     alive: bool,
     dying: bool,
     /// The client still listens.
@@ -91,7 +92,7 @@ impl World {
             .map(|_| {
                 let backend = Backend { pid: self.server.pid(), started_us: self.database_clock() };
                 self.server.next_conn += 1;
-                let conn = Conn { node, incarnation, session, backend, alive: true, dying: false, open: true };
+                let conn = Conn { node, incarnation, session, backend, epoch: 0, alive: true, dying: false, open: true };
                 self.server.conns.insert(self.server.next_conn, conn);
                 self.server.next_conn
             })
@@ -181,7 +182,7 @@ impl World {
             Do::TakeLease => self.take_lease(conn, node),
             Do::RenewLease => {
                 let lease = &self.db.tables.lease;
-                if lease.holder == Some(node) && lease.backend.as_ref() == Some(&self.writer_backend(conn)) {
+                if self.holds_lease(conn) {
                     let expires_us = self.database_clock() + self.config.lease_ttl_us;
                     self.db.commit_durably(Record::Lease(Lease { expires_us, ..lease.clone() }));
                     SessionInput::Renewed
@@ -226,15 +227,26 @@ impl World {
             return SessionInput::LeaseHeld { retry_in_us: lease.expires_us - clock };
         }
         let epoch = lease.epoch + 1;
-        let backend = Some(self.writer_backend(conn));
         self.count(if lease.holder == Some(node) { "lease_taken_again" } else { "lease_taken_over" });
         trace!(self, "server: node {node} takes the lease, epoch {epoch}");
+        if let Some(conn) = self.server.conns.get_mut(&conn) {
+            conn.epoch = epoch;
+        }
+        // The old backend stays named until it is known to be gone: the next taker may not rely on
+        // this one's having seen to it.
+        let forgets = self.settings.planted == Some(Planted::LeaseForgets);
+        let backend = if forgets { Some(self.writer_backend(conn)) } else { lease.backend.clone() };
         self.db.commit_durably(Record::Lease(Lease { epoch, holder: Some(node), backend, expires_us: clock + self.config.lease_ttl_us }));
         if self.server.lost_grants > 0 {
             self.server.lost_grants -= 1;
             self.lose(conn);
         }
         SessionInput::LeaseGranted { epoch, previous: lease.backend }
+    }
+
+    fn holds_lease(&self, control: ConnId) -> bool {
+        let (lease, conn) = (&self.db.tables.lease, &self.server.conns[&control]);
+        lease.holder == Some(conn.node) && lease.epoch == conn.epoch
     }
 
     /// The backend of the writer's connection in the session of a control connection: opened just before it.
@@ -251,13 +263,20 @@ impl World {
         if !self.is_alive(conn) {
             return self.lose(conn);
         }
-        self.reply(
-            conn,
-            match step {
-                Do::Flush { slot, batch } => SessionInput::Flushed { slot, batch },
-                _ => SessionInput::FirstFlushed,
-            },
-        );
+        let reply = match step {
+            Do::Flush { slot, batch } => SessionInput::Flushed { slot, batch },
+            // The old backend is gone: from here on this session's own may write.
+            _ if self.holds_lease(conn) => {
+                let lease = self.db.tables.lease.clone();
+                self.db.commit_durably(Record::Lease(Lease { backend: Some(self.writer_backend(conn)), ..lease }));
+                SessionInput::FirstFlushed
+            }
+            _ => {
+                self.count("lease_gone");
+                SessionInput::LeaseGone
+            }
+        };
+        self.reply(conn, reply);
     }
 
     /// Ends the old backend and answers when it is gone.
@@ -266,7 +285,7 @@ impl World {
             return self.lose(conn);
         }
         let found = self.server.conns.iter().find(|(_, c)| c.alive && c.backend == old).map(|(id, c)| (*id, c.dying));
-        match found.filter(|_| self.db.fence != Fence::Absent) {
+        match found.filter(|_| self.db.fence == Fence::First) {
             None => self.reply(conn, SessionInput::OldGone),
             Some((id, dying)) => {
                 if !dying {

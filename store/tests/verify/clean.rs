@@ -16,7 +16,8 @@ async fn an_empty_journal_verifies_clean() {
 
 #[tokio::test]
 async fn thousands_of_events_of_many_tenants_over_several_partitions_verify_clean_while_the_writer_goes_on() {
-    let scene = Scene::new().await;
+    let mut scene = Scene::new().await;
+    scene.store = scene.store.with_milestones(1_000);
     for round in 0..12 {
         let appends = (0..7).map(|n| scene.fill_streams(tenant(n), 100 * round..100 * round + 20, 5));
         futures_util::future::join_all(appends).await;

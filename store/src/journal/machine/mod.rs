@@ -252,6 +252,8 @@ impl Writer {
                 "the clock stands {} s before the last recorded event: set the clock, then start again",
                 (head.recorded_at_us - now.wall_us) / 1_000_000
             ));
+            // Another node's clock may be right: it need not wait for the lease to expire.
+            out.push(Effect::Do(self.session, Do::ReleaseLease));
             return self.stop(out);
         }
         for (batch, answers) in std::mem::take(&mut self.limbo) {
