@@ -1,7 +1,7 @@
 //! `insert`: what the writer's one statement costs PostgreSQL, by the size of the batch.
 
 use crate::error::BenchError;
-use crate::load::text;
+use crate::load::{Cpu, text};
 use crate::server::{self, Latency};
 use daybook_domain::TenantId;
 use daybook_store::Role;
@@ -45,22 +45,28 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
     // As the writer's session: nobody waits for the disk here.
     let session = database.connect(Role::Writer, "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan").await?;
     let statement = session.prepare(rows::INSERT).await?;
-    let mut table = String::from("| appends in a batch | µs per batch | µs per event | events/s |\n|---|---|---|---|\n");
+    let mut table = String::from("| appends in a batch | µs per batch | µs per event | CPU µs per event | events/s |\n|---|---|---|---|---|\n");
     let mut made = Maker { number: 0, position: 0, tenants: (0..options.tenants).map(|_| (TenantId(Real.uuid_v4()), RightEdge::empty())).collect() };
     for size in options.sizes {
         let batches: Vec<Batch> = (0..(options.events / size).max(1)).map(|_| made.batch(size)).collect();
+        let before = server::cpu(&session).await?;
         let mut times = Vec::with_capacity(batches.len());
         for batch in &batches {
             let begun = Instant::now();
             rows::insert(&session, &statement, batch).await?;
             times.push(begun.elapsed());
         }
+        let after = server::cpu(&session).await?;
         times.sort_unstable();
         let us = times[times.len() / 2].as_secs_f64() * 1e6;
         #[allow(clippy::cast_precision_loss)]
-        let per_event = us / size as f64;
+        let (per_event, written) = (us / size as f64, (times.len() * size) as f64);
+        let cpu = Cpu {
+            client_us: (after.client_us - before.client_us) / written,
+            server_us: (after.server_us - before.server_us) / written,
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| {size} | {us:.0} | {per_event:.1} | {:.0} |", 1e6 / per_event);
+        let _ = writeln!(table, "| {size} | {us:.0} | {per_event:.1} | {:.1} + {:.1} | {:.0} |", cpu.client_us, cpu.server_us, 1e6 / per_event);
     }
     server.stop().await;
     Ok(table)

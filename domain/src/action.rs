@@ -56,6 +56,11 @@ actions! {
     TenantReadContact = "tenant.readContact", Read;
 }
 
+/// A command that names the permission it needs.
+pub trait Guarded {
+    fn action(&self) -> Action;
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -72,9 +77,4 @@ mod tests {
         let names: BTreeSet<_> = Action::ALL.iter().map(|action| action.as_str()).collect();
         assert_eq!(names.len(), Action::ALL.len());
     }
-}
-
-/// A command that names the permission it needs.
-pub trait Guarded {
-    fn action(&self) -> Action;
 }

@@ -1,7 +1,7 @@
 //! A real `daybook serve` in a directory of its own, and the means to kill it.
 
 // Each test program uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -31,10 +31,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Events that one load returns at most; longer streams are loaded in pages.
-const LOAD_PAGE: i64 = 5_000;
-
-/// Look-ups go by keys, whatever the keys are: planning anew for each costs more than the look-up.
-const LOOK_UPS: &str = "-c plan_cache_mode=force_generic_plan";
+const LOAD_PAGE: u16 = 5_000;
 
 /// How a node takes part in a journal.
 #[derive(Clone, Debug)]
@@ -84,7 +81,7 @@ impl Known {
     fn suffices(&self, append: &Append) -> Option<Seen> {
         let versions = self.versions_at.filter(|_| append.claims.is_empty())?;
         let unused = if append.command.fresh { versions } else { self.unused_at? };
-        (versions.epoch == unused.epoch).then(|| if unused.batch < versions.batch { unused } else { versions })
+        (versions.epoch == unused.epoch).then_some(if unused.batch < versions.batch { unused } else { versions })
     }
 }
 
@@ -117,7 +114,7 @@ impl Journal {
         let (requests, received) = mpsc::channel(options.writer.queue_requests_max);
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
-        let pool = database.pool(Role::Writer, options.pool_size, LOOK_UPS);
+        let pool = database.pool(Role::Writer, options.pool_size, "");
         let inner = Inner { pool, requests, standing, durable, append_timeout: options.append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
@@ -168,11 +165,12 @@ impl Journal {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn load(&self, key: &StreamKey, after: u64) -> Result<Loaded, DatabaseError> {
-        let mut loaded = lookup::load(&self.inner.pool, key, after, LOAD_PAGE).await?;
+        let limit = i64::from(LOAD_PAGE);
+        let mut loaded = lookup::load(&self.inner.pool, key, after, limit).await?;
         let mut page = loaded.events.len();
-        while page == LOAD_PAGE as usize {
+        while page == usize::from(LOAD_PAGE) {
             let last = loaded.events.last().map_or(after, |e| e.sequence);
-            let next = lookup::load(&self.inner.pool, key, last, LOAD_PAGE).await?;
+            let next = lookup::load(&self.inner.pool, key, last, limit).await?;
             // Each page is a snapshot of its own; the first vouches only for what it saw, and the
             // writer compares the version with what changed since.
             page = next.events.len();

@@ -112,9 +112,7 @@ fn subjects(value: &Value, member: &str) -> BTreeSet<SubjectId> {
     fn collect(value: &Value, member: &str, found: &mut BTreeSet<SubjectId>) {
         match value {
             Value::Object(map) if map.contains_key(SUBJECT) => {
-                if map.contains_key(member) {
-                    found.extend(subject(value));
-                }
+                found.extend(map.get(member).and_then(|_| subject(value)));
             }
             Value::Object(map) => map.values().for_each(|v| collect(v, member, found)),
             Value::Array(items) => items.iter().for_each(|v| collect(v, member, found)),
