@@ -34,7 +34,11 @@ impl Base {
             }
             Err(KeeperError::Held { .. }) if !alone => match running(&settled.data_dir) {
                 Some(database) => Ok(Base { database, cluster: None }),
-                None => Err(Failure { code: 4, message: "the Daybook that keeps this data directory is just starting or stopping: try again".into() }),
+                None => Err(Failure {
+                    code: 4,
+                    message: "the Daybook that keeps this data directory is just starting or stopping: try again"
+                        .into(),
+                }),
             },
             Err(error) => Err(Failure::unavailable(&error)),
         }

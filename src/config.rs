@@ -78,7 +78,8 @@ impl Token {
             .iter()
             .map(|name| {
                 let known: Vec<&str> = Role::ALL.iter().map(|r| r.as_str()).collect();
-                Role::from_name(name).ok_or_else(|| format!("tokens.roles: there is no role {name:?}; there are {}", known.join(", ")))
+                Role::from_name(name)
+                    .ok_or_else(|| format!("tokens.roles: there is no role {name:?}; there are {}", known.join(", ")))
             })
             .collect::<Result<Vec<Role>, String>>()?;
         Ok(Credential {
@@ -130,7 +131,8 @@ impl Common {
 }
 
 fn read(path: &Path) -> Result<File, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("the configuration {} cannot be read: {e}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| format!("the configuration {} cannot be read: {e}", path.display()))?;
     toml::from_str(&text).map_err(|e| format!("the configuration {} is wrong: {e}", path.display()))
 }
 

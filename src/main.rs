@@ -29,16 +29,22 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run the server: GraphQL over HTTP and WebSocket
-    #[command(after_help = "Example:\n  daybook serve --listen 127.0.0.1:4000\n\nWithout tokens in the configuration, a platform administrator's token is made and kept in the file admin.token of the data directory.")]
+    #[command(
+        after_help = "Example:\n  daybook serve --listen 127.0.0.1:4000\n\nWithout tokens in the configuration, a platform administrator's token is made and kept in the file admin.token of the data directory."
+    )]
     Serve(verbs::serve::Arguments),
     /// Bring the database to this version's schema
     #[command(after_help = "Example:\n  DATABASE_URL=postgres://daybook@db/daybook daybook migrate")]
     Migrate,
     /// Build a read model anew from the journal, beside the one that answers
-    #[command(after_help = "Example:\n  daybook rebuild tenants\n\nSafe while the server runs: queries go on with the old version until the new one has caught up.")]
+    #[command(
+        after_help = "Example:\n  daybook rebuild tenants\n\nSafe while the server runs: queries go on with the old version until the new one has caught up."
+    )]
     Rebuild(verbs::rebuild::Arguments),
     /// Check that nothing in the journal was altered
-    #[command(after_help = "Example:\n  daybook verify\n\nRecomputes every leaf and every head and compares them with the signed checkpoints outside the database.\nExit code 3 when anything differs; the first bad position is named.")]
+    #[command(
+        after_help = "Example:\n  daybook verify\n\nRecomputes every leaf and every head and compares them with the signed checkpoints outside the database.\nExit code 3 when anything differs; the first bad position is named."
+    )]
     Verify(verbs::verify::Arguments),
     /// Write the published contracts (event schemas, samples, permissions, GraphQL) below a directory
     #[command(after_help = "Example:\n  daybook schemas --into schemas")]

@@ -146,7 +146,10 @@ async fn campaign(kills: u64, seed: u64, environment: &[(&str, &str)]) -> Found 
         while history.acknowledged_count.load(Ordering::Relaxed) == at && since.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        eprintln!("kill {kill}/{kills} ({killed}): {at} acknowledged, {more} of them in {loaded:.1?}, next one after {:.1?}", since.elapsed());
+        eprintln!(
+            "kill {kill}/{kills} ({killed}): {at} acknowledged, {more} of them in {loaded:.1?}, next one after {:.1?}",
+            since.elapsed()
+        );
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
@@ -164,7 +167,10 @@ async fn check(mut server: Server, history: &History) -> Found {
     let (db, connection) = tokio_postgres::connect(&database.url, NoTls).await.unwrap();
     tokio::spawn(connection);
     let rows = db
-        .query("select (metadata::jsonb->>'command_id')::uuid, stream_id, payload::jsonb->>'name' from journal.events", &[])
+        .query(
+            "select (metadata::jsonb->>'command_id')::uuid, stream_id, payload::jsonb->>'name' from journal.events",
+            &[],
+        )
         .await
         .unwrap();
     let mut stored: HashMap<Uuid, Vec<(Uuid, String)>> = HashMap::new();

@@ -71,12 +71,15 @@ async fn subscribe(server: &Server, id: Uuid, after: Option<&str>) -> Socket {
     let mut request = server.graphql_url().replace("http", "ws").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "graphql-transport-ws".parse().unwrap());
     let (mut socket, _) = connect_async(request).await.unwrap();
-    let init = json!({ "type": "connection_init", "payload": { "Authorization": format!("Bearer {}", server.token()) } });
+    let init =
+        json!({ "type": "connection_init", "payload": { "Authorization": format!("Bearer {}", server.token()) } });
     socket.send(Message::text(init.to_string())).await.unwrap();
     let ack = socket.next().await.unwrap().unwrap();
     assert!(ack.to_text().unwrap().contains("connection_ack"));
-    let query = "subscription($i: UUID!, $a: Position) { tenantChanged(id: $i, after: $a) { position node { name version } } }";
-    let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": { "i": id, "a": after } } });
+    let query =
+        "subscription($i: UUID!, $a: Position) { tenantChanged(id: $i, after: $a) { position node { name version } } }";
+    let subscribe =
+        json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": { "i": id, "a": after } } });
     socket.send(Message::text(subscribe.to_string())).await.unwrap();
     socket
 }
@@ -117,13 +120,19 @@ async fn a_tenant_is_registered_renamed_and_read_at_once() {
     // The domain is taken, which is the business's refusal and names the field.
     let taken = client.data(register, json!({ "c": Uuid::from_u128(78), "n": "Thief" })).await["registerTenant"].take();
     assert_eq!(taken["tenant"], Value::Null);
-    assert_eq!((&taken["userErrors"][0]["code"], &taken["userErrors"][0]["path"]), (&json!("TAKEN"), &json!(["input", "domain"])));
+    assert_eq!(
+        (&taken["userErrors"][0]["code"], &taken["userErrors"][0]["path"]),
+        (&json!("TAKEN"), &json!(["input", "domain"]))
+    );
 
     let id: Uuid = first["tenant"]["id"].as_str().unwrap().parse().unwrap();
     for n in 0..20 {
         let position = client.rename(id, &format!("Acme {n}")).await;
         let data = client
-            .data("query($i: UUID!, $p: Position) { tenant(id: $i, atLeast: $p) { name version } }", json!({ "i": id, "p": position }))
+            .data(
+                "query($i: UUID!, $p: Position) { tenant(id: $i, atLeast: $p) { name version } }",
+                json!({ "i": id, "p": position }),
+            )
             .await;
         assert_eq!(data["tenant"], json!({ "name": format!("Acme {n}"), "version": (n + 2).to_string() }));
         // Without saying so, the writer's own next read shows it as well.
@@ -131,11 +140,17 @@ async fn a_tenant_is_registered_renamed_and_read_at_once() {
         assert!(!position.is_empty());
     }
     let bad = client
-        .data("mutation($i: UUID!) { renameTenant(input: { id: $i, name: \"  \" }) { userErrors { path code } } }", json!({ "i": id }))
+        .data(
+            "mutation($i: UUID!) { renameTenant(input: { id: $i, name: \"  \" }) { userErrors { path code } } }",
+            json!({ "i": id }),
+        )
         .await;
     assert_eq!(bad["renameTenant"]["userErrors"][0]["path"], json!(["input", "name"]));
     let conflict = client
-        .ask("mutation($i: UUID!) { renameTenant(input: { id: $i, name: \"x\", expectedVersion: \"1\" }) { position } }", json!({ "i": id }))
+        .ask(
+            "mutation($i: UUID!) { renameTenant(input: { id: $i, name: \"x\", expectedVersion: \"1\" }) { position } }",
+            json!({ "i": id }),
+        )
         .await;
     assert_eq!(code(&conflict), "CONFLICT");
 }
@@ -178,9 +193,15 @@ async fn pages_have_no_gap_no_duplicate_and_no_forged_cursor() {
             assert_eq!(code(&foreign), "BAD_USER_INPUT");
         }
     }
-    assert_eq!(code(&client.ask("{ tenants(after: \"AAAA\") { edges { cursor } } }", json!({})).await), "BAD_USER_INPUT");
+    assert_eq!(
+        code(&client.ask("{ tenants(after: \"AAAA\") { edges { cursor } } }", json!({})).await),
+        "BAD_USER_INPUT"
+    );
     assert_eq!(code(&client.ask("{ tenants(first: 201) { edges { cursor } } }", json!({})).await), "BAD_USER_INPUT");
-    assert_eq!(code(&client.ask("{ tenants(first: 1000000) { edges { cursor } } }", json!({})).await), "LIMIT_EXCEEDED");
+    assert_eq!(
+        code(&client.ask("{ tenants(first: 1000000) { edges { cursor } } }", json!({})).await),
+        "LIMIT_EXCEEDED"
+    );
 }
 
 #[tokio::test]
@@ -231,7 +252,8 @@ async fn only_the_credential_says_who_asks_and_where() {
         a = Uuid::from_u128(1)
     );
     let server = Server::start_configured(&config).await;
-    let mut client = Client { http: reqwest::Client::new(), url: server.graphql_url(), token: "platform-platform-platform".into() };
+    let mut client =
+        Client { http: reqwest::Client::new(), url: server.graphql_url(), token: "platform-platform-platform".into() };
     let (other, _) = client.register("B").await;
 
     client.token = "member-of-a-member-of-a".into();
@@ -242,7 +264,10 @@ async fn only_the_credential_says_who_asks_and_where() {
     assert_eq!(hidden, absent);
     let rename = "mutation($i: UUID!) { renameTenant(input: { id: $i, name: \"mine\" }) { position } }";
     assert_eq!(code(&client.ask(rename, json!({ "i": other })).await), "FORBIDDEN");
-    assert_eq!(code(&client.ask("mutation { registerTenant(input: { name: \"x\" }) { position } }", json!({})).await), "FORBIDDEN");
+    assert_eq!(
+        code(&client.ask("mutation { registerTenant(input: { name: \"x\" }) { position } }", json!({})).await),
+        "FORBIDDEN"
+    );
 
     client.token = "nobody's token, which nobody has".into();
     let answer = client.ask("{ __typename }", json!({})).await;

@@ -37,7 +37,8 @@ fn ready(health: &Health) -> Response {
         .models
         .iter()
         .map(|model| {
-            let stopped = model.lanes.iter().filter(|l| l.status != daybook_projections::engine::LaneStatus::Running).count();
+            let stopped =
+                model.lanes.iter().filter(|l| l.status != daybook_projections::engine::LaneStatus::Running).count();
             json!({
                 "name": model.read_model,
                 "version": model.version,

@@ -17,12 +17,15 @@ use daybook_store::system::SharedSystem;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 /// States kept in memory.
 const STATES_MAX: usize = 100_000;
 /// How often a command is decided anew when others write to the same stream at the same time.
 const ATTEMPTS_MAX: usize = 16;
+/// Queues of those who lost a race for a stream; streams share them.
+const TURNS: usize = 64;
 
 /// What surrounds a command besides itself and its caller.
 #[derive(Clone, Debug, Default)]
@@ -74,11 +77,13 @@ pub struct Executor {
     files: Arc<KeyFiles>,
     system: SharedSystem,
     cache: Arc<Cache>,
+    turns: Arc<[Mutex<()>; TURNS]>,
 }
 
 impl Executor {
     pub fn new(journal: Journal, sealer: Sealer, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
-        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)) }
+        let turns = Arc::new(std::array::from_fn(|_| Mutex::new(())));
+        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -89,7 +94,12 @@ impl Executor {
     ///
     /// # Errors
     /// [`ExecuteError::Refused`] by the domain; everything else by the journal.
-    pub async fn execute<A>(&self, authorized: Authorized<A::Command>, id: Uuid, call: Call) -> Result<Executed<A>, ExecuteError<A::Error>>
+    pub async fn execute<A>(
+        &self,
+        authorized: Authorized<A::Command>,
+        id: Uuid,
+        call: Call,
+    ) -> Result<Executed<A>, ExecuteError<A::Error>>
     where
         A: EventSourced + Send + Sync + 'static,
         A::Command: Clone + Serialize,
@@ -128,8 +138,10 @@ impl Executor {
             causation: None,
             consent: None,
         };
-        let metadata = serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
+        let metadata =
+            serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
 
+        let mut turn = None;
         for attempt in 1.. {
             // A repeat is answered before anything is decided: its stream has moved on since.
             let mut unused_at = None;
@@ -171,12 +183,21 @@ impl Executor {
                     if call.expected_version.is_some() || attempt >= ATTEMPTS_MAX {
                         return Err(ExecuteError::Conflict { kind: A::TYPE, expected, actual });
                     }
+                    // All at once again, and the unlucky would lose every time.
+                    if turn.is_none() {
+                        turn = Some(self.turn(&key).await);
+                    }
                 }
                 Err(AppendError::Stale) if attempt < ATTEMPTS_MAX => self.cache.forget(&key),
                 Err(error) => return Err(ExecuteError::Append(error)),
             }
         }
         unreachable!("the loop ends by an answer")
+    }
+
+    /// Waits until it is this caller's turn among those who try again on this stream.
+    async fn turn(&self, key: &StreamKey) -> MutexGuard<'_, ()> {
+        self.turns[usize::from(key.stream.id.as_bytes()[15]) % TURNS].lock().await
     }
 
     /// Whether what was seen then will never be taken back; forgets it otherwise.

@@ -11,7 +11,7 @@ use crate::error::BenchError;
 use daybook_domain::TenantId;
 use daybook_store::journal::machine::{Answer, Batch, EventRow, HeadRow, Prepared};
 use daybook_store::journal::rows;
-use daybook_store::journal::{Durable, JournalOptions, Message, Outcome, Seat, Seen, Standing};
+use daybook_store::journal::{BY_KEY, Durable, JournalOptions, Message, Outcome, Seat, Seen, Standing};
 use daybook_store::system::{SharedSystem, utc};
 use daybook_store::{Database, DatabaseError, Pool, Role};
 use daybook_tlog::{Leaf, RightEdge};
@@ -74,7 +74,13 @@ pub(crate) fn sit(
     }
 }
 
-async fn serve(database: Database, system: SharedSystem, form: Form, sessions: usize, mut seat: Seat) -> Result<(), BenchError> {
+async fn serve(
+    database: Database,
+    system: SharedSystem,
+    form: Form,
+    sessions: usize,
+    mut seat: Seat,
+) -> Result<(), BenchError> {
     let (shared, seen) = open(&database, system, form, sessions).await?;
     seat.durable.send_replace(Durable { seen: Seen { epoch: seen.epoch, batch: u64::MAX }, position: 0 });
     seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
@@ -93,7 +99,12 @@ async fn serve(database: Database, system: SharedSystem, form: Form, sessions: u
 }
 
 /// Continues the journal where it ended, in an epoch of its own.
-async fn open(database: &Database, system: SharedSystem, form: Form, sessions: usize) -> Result<(Shared, Seen), BenchError> {
+async fn open(
+    database: &Database,
+    system: SharedSystem,
+    form: Form,
+    sessions: usize,
+) -> Result<(Shared, Seen), BenchError> {
     let login = database.connect(Role::Login, "").await?;
     let row = login
         .query_one(
@@ -111,7 +122,7 @@ async fn open(database: &Database, system: SharedSystem, form: Form, sessions: u
             &[&(batch + 1), &(epoch + 1), &(position + 1), &system.utc()],
         )
         .await?;
-    let pool = database.pool(Role::Writer, sessions, "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan");
+    let pool = database.pool(Role::Writer, sessions, &format!("-c synchronous_commit=on {BY_KEY}"));
     // All of them open and prepared before the clock runs.
     let mut open = Vec::with_capacity(sessions);
     for _ in 0..sessions {
@@ -228,11 +239,25 @@ impl Shared {
             .execute(
                 &statement,
                 &[
-                    &signed(row.position), &append.tenant.0, &signed(row.tenant_position), &stream.kind, &stream.id,
-                    &signed(row.sequence), &event.event_id, &event.event_type,
-                    &i32::try_from(event.event_version).unwrap_or(i32::MAX), &utc(batch.recorded_at_us), &event.payload,
-                    &event.metadata, &row.leaf_hash.as_slice(), &signed(batch.number), &edge, &append.command.tenant.0,
-                    &append.command.id, &request_hash.as_slice(), &append.command.hash_key.as_slice(),
+                    &signed(row.position),
+                    &append.tenant.0,
+                    &signed(row.tenant_position),
+                    &stream.kind,
+                    &stream.id,
+                    &signed(row.sequence),
+                    &event.event_id,
+                    &event.event_type,
+                    &i32::try_from(event.event_version).unwrap_or(i32::MAX),
+                    &utc(batch.recorded_at_us),
+                    &event.payload,
+                    &event.metadata,
+                    &row.leaf_hash.as_slice(),
+                    &signed(batch.number),
+                    &edge,
+                    &append.command.tenant.0,
+                    &append.command.id,
+                    &request_hash.as_slice(),
+                    &append.command.hash_key.as_slice(),
                 ],
             )
             .await;

@@ -6,7 +6,7 @@ use crate::server::{self, Latency};
 use daybook_domain::TenantId;
 use daybook_store::Role;
 use daybook_store::journal::machine::{Batch, EventRow, HeadRow, Prepared};
-use daybook_store::journal::{Append, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, rows};
+use daybook_store::journal::{Append, BY_KEY, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, rows};
 use daybook_store::system::{Real, System};
 use daybook_tlog::RightEdge;
 use std::fmt::Write as _;
@@ -43,10 +43,16 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
         database.connect(Role::Login, "").await?.batch_execute(&sql).await?;
     }
     // As the writer's session: nobody waits for the disk here.
-    let session = database.connect(Role::Writer, "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan").await?;
+    let session = database.connect(Role::Writer, &format!("-c synchronous_commit=off {BY_KEY}")).await?;
     let statement = session.prepare(rows::INSERT).await?;
-    let mut table = String::from("| appends in a batch | µs per batch | µs per event | CPU µs per event | events/s |\n|---|---|---|---|---|\n");
-    let mut made = Maker { number: 0, position: 0, tenants: (0..options.tenants).map(|_| (TenantId(Real.uuid_v4()), RightEdge::empty())).collect() };
+    let mut table = String::from(
+        "| appends in a batch | µs per batch | µs per event | CPU µs per event | events/s |\n|---|---|---|---|---|\n",
+    );
+    let mut made = Maker {
+        number: 0,
+        position: 0,
+        tenants: (0..options.tenants).map(|_| (TenantId(Real.uuid_v4()), RightEdge::empty())).collect(),
+    };
     for size in options.sizes {
         let batches: Vec<Batch> = (0..(options.events / size).max(1)).map(|_| made.batch(size)).collect();
         let before = server::cpu(&session).await?;
@@ -66,7 +72,13 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
             server_us: (after.server_us - before.server_us) / written,
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(table, "| {size} | {us:.0} | {per_event:.1} | {:.1} + {:.1} | {:.0} |", cpu.client_us, cpu.server_us, 1e6 / per_event);
+        let _ = writeln!(
+            table,
+            "| {size} | {us:.0} | {per_event:.1} | {:.1} + {:.1} | {:.0} |",
+            cpu.client_us,
+            cpu.server_us,
+            1e6 / per_event
+        );
     }
     server.stop().await;
     Ok(table)
@@ -113,7 +125,11 @@ impl Maker {
         batch.last_position = self.position;
         batch.heads = touched
             .into_iter()
-            .map(|(at, last_position)| HeadRow { tenant: self.tenants[at].0, last_position, edge: self.tenants[at].1.clone() })
+            .map(|(at, last_position)| HeadRow {
+                tenant: self.tenants[at].0,
+                last_position,
+                edge: self.tenants[at].1.clone(),
+            })
             .collect();
         batch
     }

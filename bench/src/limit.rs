@@ -43,23 +43,56 @@ pub(crate) async fn copy(database: &Database, events: usize) -> Result<f64, Benc
         )
         .await?;
     let types = [
-        Type::INT8, Type::UUID, Type::INT8, Type::TEXT, Type::UUID, Type::INT8, Type::UUID, Type::TEXT, Type::INT4,
-        Type::TIMESTAMPTZ, Type::TEXT, Type::TEXT, Type::BYTEA,
+        Type::INT8,
+        Type::UUID,
+        Type::INT8,
+        Type::TEXT,
+        Type::UUID,
+        Type::INT8,
+        Type::UUID,
+        Type::TEXT,
+        Type::INT4,
+        Type::TIMESTAMPTZ,
+        Type::TEXT,
+        Type::TEXT,
+        Type::BYTEA,
     ];
-    write(sink, &types, &rows, |row, now| {
-        vec![
-            Box::new(row.position), Box::new(row.tenant), Box::new(row.tenant_position), Box::new("thing"), Box::new(row.stream),
-            Box::new(1i64), Box::new(row.event), Box::new("bench.thing.happened"), Box::new(1i32), Box::new(now),
-            Box::new(payload.as_str()), Box::new(metadata.as_str()), Box::new(hash.as_slice()),
-        ]
-    }, now)
+    write(
+        sink,
+        &types,
+        &rows,
+        |row, now| {
+            vec![
+                Box::new(row.position),
+                Box::new(row.tenant),
+                Box::new(row.tenant_position),
+                Box::new("thing"),
+                Box::new(row.stream),
+                Box::new(1i64),
+                Box::new(row.event),
+                Box::new("bench.thing.happened"),
+                Box::new(1i32),
+                Box::new(now),
+                Box::new(payload.as_str()),
+                Box::new(metadata.as_str()),
+                Box::new(hash.as_slice()),
+            ]
+        },
+        now,
+    )
     .await?;
     let sink = transaction
         .copy_in("copy journal.stream_events (tenant_id, stream_type, stream_id, sequence, position) from stdin binary")
         .await?;
-    write(sink, &[Type::UUID, Type::TEXT, Type::UUID, Type::INT8, Type::INT8], &rows, |row, _| {
-        vec![Box::new(row.tenant), Box::new("thing"), Box::new(row.stream), Box::new(1i64), Box::new(row.position)]
-    }, now)
+    write(
+        sink,
+        &[Type::UUID, Type::TEXT, Type::UUID, Type::INT8, Type::INT8],
+        &rows,
+        |row, _| {
+            vec![Box::new(row.tenant), Box::new("thing"), Box::new(row.stream), Box::new(1i64), Box::new(row.position)]
+        },
+        now,
+    )
     .await?;
     let sink = transaction
         .copy_in(
@@ -68,15 +101,37 @@ pub(crate) async fn copy(database: &Database, events: usize) -> Result<f64, Benc
         )
         .await?;
     let types = [
-        Type::UUID, Type::UUID, Type::BYTEA, Type::BYTEA, Type::UUID, Type::INT8, Type::INT8, Type::INT8, Type::UUID_ARRAY,
+        Type::UUID,
+        Type::UUID,
+        Type::BYTEA,
+        Type::BYTEA,
+        Type::UUID,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::UUID_ARRAY,
         Type::TIMESTAMPTZ,
     ];
-    write(sink, &types, &rows, |row, now| {
-        vec![
-            Box::new(row.tenant), Box::new(row.command), Box::new(hash.as_slice()), Box::new(hash.as_slice()), Box::new(row.tenant),
-            Box::new(row.tenant_position), Box::new(row.tenant_position), Box::new(row.position), Box::new(vec![row.stream]), Box::new(now),
-        ]
-    }, now)
+    write(
+        sink,
+        &types,
+        &rows,
+        |row, now| {
+            vec![
+                Box::new(row.tenant),
+                Box::new(row.command),
+                Box::new(hash.as_slice()),
+                Box::new(hash.as_slice()),
+                Box::new(row.tenant),
+                Box::new(row.tenant_position),
+                Box::new(row.tenant_position),
+                Box::new(row.position),
+                Box::new(vec![row.stream]),
+                Box::new(now),
+            ]
+        },
+        now,
+    )
     .await?;
     transaction.commit().await?;
     #[allow(clippy::cast_precision_loss)]

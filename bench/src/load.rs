@@ -46,6 +46,8 @@ pub(crate) struct Figures {
     pub(crate) p99_us: u64,
     /// Per operation. What others do on the machine disturbs it least.
     pub(crate) cpu: Cpu,
+    /// Share of the machine that everybody else took meanwhile.
+    pub(crate) others: f64,
 }
 
 /// Processor time, µs.
@@ -102,6 +104,7 @@ async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Re
         p50_us: all.value_at_quantile(0.5),
         p99_us: all.value_at_quantile(0.99),
         cpu: Cpu::default(),
+        others: 0.0,
     })
 }
 
@@ -130,7 +133,14 @@ struct Raw {
 pub(crate) async fn raw(journal: &Journal, pace: Pace) -> Result<Figures, BenchError> {
     let tenants: Arc<Vec<TenantId>> = Arc::new((0..RAW_TENANTS).map(|_| TenantId(Real.uuid_v4())).collect());
     let texts = Arc::new((text(RAW_BYTES), text(RAW_BYTES)));
-    drive(pace, |n| Raw { journal: journal.clone(), tenants: tenants.clone(), texts: texts.clone(), streams: vec![], at: n }).await
+    drive(pace, |n| Raw {
+        journal: journal.clone(),
+        tenants: tenants.clone(),
+        texts: texts.clone(),
+        streams: vec![],
+        at: n,
+    })
+    .await
 }
 
 /// A JSON object of so many bytes.
@@ -166,7 +176,11 @@ impl Operation for Raw {
         let append = Append {
             tenant,
             command: CommandStamp { tenant, id: Real.uuid_v7(), digest: [7; 32], hash_key, fresh: true },
-            streams: vec![StreamAppend { stream: StreamId { kind: "thing", id }, expected: version, events: vec![event] }],
+            streams: vec![StreamAppend {
+                stream: StreamId { kind: "thing", id },
+                expected: version,
+                events: vec![event],
+            }],
             reads: vec![],
             claims: vec![],
             releases: vec![],
@@ -221,8 +235,18 @@ struct Commands {
 }
 
 /// Whole commands: one setting of a tenant changes, with the caller's address and browser sealed.
-pub(crate) async fn commands(executor: &Executor, untouched: &Arc<Untouched>, pace: Pace) -> Result<Figures, BenchError> {
-    drive(pace, |n| Commands { executor: executor.clone(), untouched: untouched.clone(), tenants: vec![], at: n * 1_000_003 }).await
+pub(crate) async fn commands(
+    executor: &Executor,
+    untouched: &Arc<Untouched>,
+    pace: Pace,
+) -> Result<Figures, BenchError> {
+    drive(pace, |n| Commands {
+        executor: executor.clone(),
+        untouched: untouched.clone(),
+        tenants: vec![],
+        at: n * 1_000_003,
+    })
+    .await
 }
 
 impl Operation for Commands {
@@ -259,7 +283,8 @@ pub(crate) async fn register(executor: &Executor, tenants: &Arc<Vec<TenantId>>) 
             while let Some(tenant) = tenants.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let name = Name::parse(&format!("Tenant {tenant}")).map_err(refused)?;
                 let command = TenantCommand::Register { name, plan: Plan::Pro, contact: None, domain: None };
-                let credential = Credential { actor: ACTOR, tenant: *tenant, roles: vec![Role::PlatformAdmin], session: None };
+                let credential =
+                    Credential { actor: ACTOR, tenant: *tenant, roles: vec![Role::PlatformAdmin], session: None };
                 let authorized = authorize(&credential, *tenant, command).map_err(refused)?;
                 executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
             }

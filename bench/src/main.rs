@@ -9,6 +9,7 @@ mod error;
 mod insert;
 mod limit;
 mod load;
+mod machine;
 mod server;
 
 use clap::{Parser, Subcommand};

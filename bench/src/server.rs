@@ -31,7 +31,11 @@ impl fmt::Display for Latency {
 }
 
 /// Starts a server for one latency. It ends with the value.
-pub(crate) async fn start(latency: Latency, disk_dir: Option<PathBuf>, connections_max: usize) -> Result<TestServer, BenchError> {
+pub(crate) async fn start(
+    latency: Latency,
+    disk_dir: Option<PathBuf>,
+    connections_max: usize,
+) -> Result<TestServer, BenchError> {
     let connections = connections_max.to_string();
     match latency {
         Latency::Disk => {
@@ -46,7 +50,8 @@ pub(crate) async fn start(latency: Latency, disk_dir: Option<PathBuf>, connectio
             if !memory.is_dir() {
                 return Err(BenchError::NoMemoryFileSystem);
             }
-            let settings = [("max_connections", connections.as_str()), ("commit_delay", "2000"), ("commit_siblings", "0")];
+            let settings =
+                [("max_connections", connections.as_str()), ("commit_delay", "2000"), ("commit_siblings", "0")];
             Ok(TestServer::start_in(memory.to_owned(), &settings).await)
         }
     }
@@ -56,7 +61,8 @@ pub(crate) async fn start(latency: Latency, disk_dir: Option<PathBuf>, connectio
 fn in_memory(directory: &Path) -> Result<bool, BenchError> {
     const TMPFS: u64 = 0x0102_1994;
     const RAMFS: u64 = 0x8584_58f6;
-    let found = rustix::fs::statfs(directory).map_err(|e| BenchError::Probe { path: directory.to_owned(), source: e.into() })?;
+    let found = rustix::fs::statfs(directory)
+        .map_err(|e| BenchError::Probe { path: directory.to_owned(), source: e.into() })?;
     Ok([TMPFS, RAMFS].iter().any(|kind| u64::try_from(found.f_type).is_ok_and(|f| f == *kind)))
 }
 

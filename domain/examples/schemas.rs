@@ -5,11 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 fn main() -> std::io::Result<()> {
-    let root = PathBuf::from(
-        std::env::args()
-            .nth(1)
-            .unwrap_or_else(|| "schemas".to_owned()),
-    );
+    let root = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "schemas".to_owned()));
     for (path, content) in daybook_domain::registry::contract_files() {
         let path = root.join(path);
         if let Some(folder) = path.parent() {

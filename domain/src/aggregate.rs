@@ -40,11 +40,7 @@ pub trait EventSourced: cqrs_es::Aggregate<Services = Context, Error: Refusal> +
     const CONTEXT: &'static str;
 
     /// Pure. Nothing is changed here; no events means "already so".
-    fn decide(
-        &self,
-        context: &Context,
-        command: Self::Command,
-    ) -> Result<Vec<Self::Event>, Self::Error>;
+    fn decide(&self, context: &Context, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
 
     /// The unique keys that `events`, decided in this state, take and release.
     fn keys(&self, _events: &[Self::Event]) -> Vec<KeyChange> {

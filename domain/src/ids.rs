@@ -37,5 +37,4 @@ uuid_newtype!(
 
 /// The tenant of the platform itself: accounts and platform-wide commands live here.
 /// A fixed id, so that it needs no look-up and is the same in every installation.
-pub const PLATFORM_TENANT: TenantId =
-    TenantId(Uuid::from_u128(0xdaeb_0000_0000_8000_8000_0000_0000_0001));
+pub const PLATFORM_TENANT: TenantId = TenantId(Uuid::from_u128(0xdaeb_0000_0000_8000_8000_0000_0000_0001));

@@ -83,12 +83,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
             sealed: Option<serde::de::IgnoredAny>,
         }
 
-        let Form {
-            subject,
-            value,
-            erased,
-            sealed,
-        } = Form::deserialize(deserializer)?;
+        let Form { subject, value, erased, sealed } = Form::deserialize(deserializer)?;
         if sealed.is_some() {
             return Err(D::Error::custom(
                 "a personal field is still sealed; open it with its subject's key before decoding",
@@ -97,12 +92,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Personal<T> {
         match (value, erased) {
             (Some(value), false) => Ok(Self::Known { subject, value }),
             (None, true) => Ok(Self::Erased { subject }),
-            (Some(_), true) => Err(D::Error::custom(
-                "a personal field is either known or erased, this one is both",
-            )),
-            (None, false) => Err(D::Error::custom(
-                "a personal field holds value or erased, this one neither",
-            )),
+            (Some(_), true) => Err(D::Error::custom("a personal field is either known or erased, this one is both")),
+            (None, false) => Err(D::Error::custom("a personal field holds value or erased, this one neither")),
         }
     }
 }
@@ -112,12 +103,10 @@ fn none<T>() -> Option<T> {
 }
 
 /// The errors of serde quote what they found, and that is the person's data: so only that it failed is said.
-fn opened<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some).map_err(|_| {
-        D::Error::custom("the value of a personal field has another shape than its type")
-    })
+fn opened<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer)
+        .map(Some)
+        .map_err(|_| D::Error::custom("the value of a personal field has another shape than its type"))
 }
 
 /// The schema is of the form that is stored, hashed and published: sealed or erased.
@@ -184,19 +173,13 @@ mod tests {
             (erased, json!({"$subject": SUBJECT, "erased": true})),
         ] {
             assert_eq!(serde_json::to_value(&personal).expect("serializes"), form);
-            assert_eq!(
-                serde_json::from_value::<Personal<String>>(form).expect("decodes"),
-                personal
-            );
+            assert_eq!(serde_json::from_value::<Personal<String>>(form).expect("decodes"), personal);
         }
     }
 
     #[test]
     fn debug_output_never_shows_the_value() {
-        assert_eq!(
-            format!("{:?}", Personal::known(subject(), "Ada")),
-            format!("Personal({SUBJECT}, known)")
-        );
+        assert_eq!(format!("{:?}", Personal::known(subject(), "Ada")), format!("Personal({SUBJECT}, known)"));
         assert_eq!(
             format!("{:?}", Personal::<&str>::Erased { subject: subject() }),
             format!("Personal({SUBJECT}, erased)")
@@ -214,19 +197,14 @@ mod tests {
             json!({"value": "Ada"}),
             json!("Ada"),
         ] {
-            assert!(
-                serde_json::from_value::<Personal<String>>(form.clone()).is_err(),
-                "{form}"
-            );
+            assert!(serde_json::from_value::<Personal<String>>(form.clone()).is_err(), "{form}");
         }
     }
 
     #[test]
     fn a_value_of_another_shape_is_refused_without_being_quoted() {
-        let error = serde_json::from_value::<Personal<u32>>(
-            json!({"$subject": SUBJECT, "value": "Ada Lovelace"}),
-        )
-        .expect_err("text is no number");
+        let error = serde_json::from_value::<Personal<u32>>(json!({"$subject": SUBJECT, "value": "Ada Lovelace"}))
+            .expect_err("text is no number");
         assert!(!error.to_string().contains("Ada"), "{error}");
     }
 }

@@ -46,26 +46,14 @@ struct Decoded {
 /// Why a payload is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum PayloadError {
-    #[error(
-        "{event_type} v{version} is not in the registry; an event that was ever written stays there"
-    )]
+    #[error("{event_type} v{version} is not in the registry; an event that was ever written stays there")]
     Unknown { event_type: String, version: String },
     #[error(
         "a payload of {event_type} v{version} does not decode; what was ever written must, so keep its shape or add a version"
     )]
-    Undecodable {
-        event_type: String,
-        version: String,
-        source: serde_json::Error,
-    },
-    #[error(
-        "a payload of {event_type} v{version} decodes to {decoded}; correct the registry or the event's type"
-    )]
-    Mistaken {
-        event_type: String,
-        version: String,
-        decoded: String,
-    },
+    Undecodable { event_type: String, version: String, source: serde_json::Error },
+    #[error("a payload of {event_type} v{version} decodes to {decoded}; correct the registry or the event's type")]
+    Mistaken { event_type: String, version: String, decoded: String },
 }
 
 const PUBLIC: bool = true;
@@ -87,21 +75,12 @@ pub fn event_contracts() -> Vec<EventContract> {
                 json!({"name": "Example Ltd", "plan": "FREE"}),
             ],
         ),
-        event::<Tenant>(
-            "renamed",
-            "1",
-            PUBLIC,
-            vec![json!({"name": "Example & Sons"})],
-        ),
+        event::<Tenant>("renamed", "1", PUBLIC, vec![json!({"name": "Example & Sons"})]),
         event::<Tenant>(
             "plan_changed",
             "1",
             PUBLIC,
-            vec![
-                json!({"plan": "FREE"}),
-                json!({"plan": "PRO"}),
-                json!({"plan": "ENTERPRISE"}),
-            ],
+            vec![json!({"plan": "FREE"}), json!({"plan": "PRO"}), json!({"plan": "ENTERPRISE"})],
         ),
         event::<Tenant>(
             "settings_changed",
@@ -116,25 +95,11 @@ pub fn event_contracts() -> Vec<EventContract> {
             "contact_changed",
             "1",
             PUBLIC,
-            vec![
-                json!({"contact": contact()}),
-                json!({"contact": erased()}),
-                json!({}),
-            ],
+            vec![json!({"contact": contact()}), json!({"contact": erased()}), json!({})],
         ),
-        event::<Tenant>(
-            "suspended",
-            "1",
-            PUBLIC,
-            vec![json!({"reason": "The invoice of May is unpaid"})],
-        ),
+        event::<Tenant>("suspended", "1", PUBLIC, vec![json!({"reason": "The invoice of May is unpaid"})]),
         event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
-        event::<Tenant>(
-            "closed",
-            "1",
-            PUBLIC,
-            vec![json!({"reason": "Moved to another platform"})],
-        ),
+        event::<Tenant>("closed", "1", PUBLIC, vec![json!({"reason": "Moved to another platform"})]),
     ]
 }
 
@@ -143,10 +108,7 @@ pub fn contract_files() -> Vec<(String, String)> {
     let mut files = vec![("permissions.txt".to_owned(), permission_table())];
     for contract in event_contracts() {
         let stem = format!("events/{}.v{}", contract.event_type, contract.version);
-        files.push((
-            format!("{stem}.sample.json"),
-            pretty(Value::Array(contract.samples)),
-        ));
+        files.push((format!("{stem}.sample.json"), pretty(Value::Array(contract.samples))));
         files.push((format!("{stem}.schema.json"), pretty(contract.schema)));
     }
     files.sort();
@@ -155,37 +117,19 @@ pub fn contract_files() -> Vec<(String, String)> {
 
 /// Reads an opened payload as the event of that type and version.
 /// Returns the payload as it would be written today. For tests and tools: it builds the whole list each time.
-pub fn read_payload(
-    event_type: &str,
-    version: &str,
-    payload: &Value,
-) -> Result<Value, PayloadError> {
+pub fn read_payload(event_type: &str, version: &str, payload: &Value) -> Result<Value, PayloadError> {
     let (known_type, known_version) = (event_type.to_owned(), version.to_owned());
-    let contract = event_contracts()
-        .into_iter()
-        .find(|contract| contract.event_type == event_type && contract.version == version);
+    let contract =
+        event_contracts().into_iter().find(|contract| contract.event_type == event_type && contract.version == version);
     let Some(contract) = contract else {
-        return Err(PayloadError::Unknown {
-            event_type: known_type,
-            version: known_version,
-        });
+        return Err(PayloadError::Unknown { event_type: known_type, version: known_version });
     };
     match (contract.decode)(contract.event, payload.clone()) {
-        Err(source) => Err(PayloadError::Undecodable {
-            event_type: known_type,
-            version: known_version,
-            source,
-        }),
-        Ok(decoded) if decoded.event_type == event_type && decoded.version == version => {
-            Ok(decoded.payload)
-        }
+        Err(source) => Err(PayloadError::Undecodable { event_type: known_type, version: known_version, source }),
+        Ok(decoded) if decoded.event_type == event_type && decoded.version == version => Ok(decoded.payload),
         Ok(decoded) => {
             let decoded = format!("{} v{}", decoded.event_type, decoded.version);
-            Err(PayloadError::Mistaken {
-                event_type: known_type,
-                version: known_version,
-                decoded,
-            })
+            Err(PayloadError::Mistaken { event_type: known_type, version: known_version, decoded })
         }
     }
 }
@@ -195,27 +139,15 @@ pub fn unlisted_events() -> Vec<String> {
     let contracts = event_contracts();
     let mut unlisted = BTreeSet::new();
     for contract in &contracts {
-        let is_listed = |tag: &str| {
-            contracts
-                .iter()
-                .any(|other| other.stream_type == contract.stream_type && other.event == tag)
-        };
-        let tags = (contract.variants)()
-            .into_iter()
-            .map(|(tag, _)| tag)
-            .filter(|tag| !is_listed(tag));
-        unlisted
-            .extend(tags.map(|tag| format!("{}.{}.{tag}", contract.context, contract.stream_type)));
+        let is_listed =
+            |tag: &str| contracts.iter().any(|other| other.stream_type == contract.stream_type && other.event == tag);
+        let tags = (contract.variants)().into_iter().map(|(tag, _)| tag).filter(|tag| !is_listed(tag));
+        unlisted.extend(tags.map(|tag| format!("{}.{}.{tag}", contract.context, contract.stream_type)));
     }
     unlisted.into_iter().collect()
 }
 
-fn event<A>(
-    event: &'static str,
-    version: &'static str,
-    public: bool,
-    samples: Vec<Value>,
-) -> EventContract
+fn event<A>(event: &'static str, version: &'static str, public: bool, samples: Vec<Value>) -> EventContract
 where
     A: EventSourced,
     <A as Aggregate>::Event: JsonSchema,
@@ -237,24 +169,13 @@ where
 
 /// The tags of all variants of an event type, by its schema.
 fn variants<E: JsonSchema>() -> Vec<(String, Value)> {
-    let settings = SchemaSettings::draft2020_12()
-        .for_serialize()
-        .with(|settings| settings.inline_subschemas = true);
-    let schema = settings
-        .into_generator()
-        .into_root_schema_for::<E>()
-        .to_value();
-    let one_of = schema
-        .get("oneOf")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
+    let schema = settings.into_generator().into_root_schema_for::<E>().to_value();
+    let one_of = schema.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
     let variant = |variant: Value| {
         let (tag, inner) = variant.get("properties")?.as_object()?.iter().next()?;
         let mut inner = inner.clone();
-        if let (Some(description), Some(object)) =
-            (variant.get("description"), inner.as_object_mut())
-        {
+        if let (Some(description), Some(object)) = (variant.get("description"), inner.as_object_mut()) {
             object.insert("description".to_owned(), description.clone());
         }
         Some((tag.clone(), inner))
@@ -263,24 +184,12 @@ fn variants<E: JsonSchema>() -> Vec<(String, Value)> {
 }
 
 fn payload_schema<E: JsonSchema>(event_type: &str, version: &str, event: &str) -> Value {
-    let schema = variants::<E>()
-        .into_iter()
-        .find(|(tag, _)| tag == event)
-        .map(|(_, schema)| schema);
+    let schema = variants::<E>().into_iter().find(|(tag, _)| tag == event).map(|(_, schema)| schema);
     let mut schema = schema.unwrap_or(Value::Bool(false));
     if let Some(object) = schema.as_object_mut() {
-        object.insert(
-            "$schema".to_owned(),
-            json!("https://json-schema.org/draft/2020-12/schema"),
-        );
-        object.insert(
-            "$id".to_owned(),
-            json!(format!("urn:daybook:schema:{event_type}.v{version}")),
-        );
-        object.insert(
-            "title".to_owned(),
-            json!(format!("{event_type}.v{version}")),
-        );
+        object.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
+        object.insert("$id".to_owned(), json!(format!("urn:daybook:schema:{event_type}.v{version}")));
+        object.insert("title".to_owned(), json!(format!("{event_type}.v{version}")));
         // Struct variants are closed by default; a reader has to bear fields that a later release adds.
         object.remove("additionalProperties");
     }
@@ -290,10 +199,7 @@ fn payload_schema<E: JsonSchema>(event_type: &str, version: &str, event: &str) -
 fn decode<E: DomainEvent>(event: &str, payload: Value) -> Result<Decoded, serde_json::Error> {
     let decoded: E = serde_json::from_value(json!({ event: payload }))?;
     let tagged = serde_json::to_value(&decoded)?;
-    let payload = tagged
-        .as_object()
-        .and_then(|object| object.values().next())
-        .cloned();
+    let payload = tagged.as_object().and_then(|object| object.values().next()).cloned();
     Ok(Decoded {
         event_type: decoded.event_type(),
         version: decoded.event_version(),
@@ -318,10 +224,7 @@ mod tests {
 
     #[test]
     fn a_variant_is_known_by_its_tag() {
-        let tags: Vec<_> = variants::<crate::platform::TenantEvent>()
-            .into_iter()
-            .map(|(tag, _)| tag)
-            .collect();
+        let tags: Vec<_> = variants::<crate::platform::TenantEvent>().into_iter().map(|(tag, _)| tag).collect();
         assert_eq!(
             tags.join(" "),
             "registered renamed plan_changed settings_changed contact_changed suspended reopened closed"
@@ -331,22 +234,15 @@ mod tests {
     #[test]
     fn no_type_and_version_is_listed_twice() {
         let contracts = event_contracts();
-        let keys: BTreeSet<_> = contracts
-            .iter()
-            .map(|contract| (contract.event_type.clone(), contract.version))
-            .collect();
+        let keys: BTreeSet<_> =
+            contracts.iter().map(|contract| (contract.event_type.clone(), contract.version)).collect();
         assert_eq!(keys.len(), contracts.len());
     }
 
     #[test]
     fn every_event_has_a_sample_that_decodes_and_loses_nothing() {
         for contract in event_contracts() {
-            assert!(
-                !contract.samples.is_empty(),
-                "{} v{} has no sample",
-                contract.event_type,
-                contract.version
-            );
+            assert!(!contract.samples.is_empty(), "{} v{} has no sample", contract.event_type, contract.version);
             for sample in &contract.samples {
                 let written = read_payload(&contract.event_type, contract.version, sample);
                 assert_eq!(
@@ -362,13 +258,9 @@ mod tests {
 
     #[test]
     fn a_payload_that_nobody_wrote_is_refused_by_name() {
-        let refused = |event_type, payload| {
-            read_payload(event_type, "1", &payload).map_err(|error| error.to_string())
-        };
+        let refused = |event_type, payload| read_payload(event_type, "1", &payload).map_err(|error| error.to_string());
         assert!(
-            refused("platform.tenant.sold", json!({}))
-                .expect_err("unknown")
-                .starts_with("platform.tenant.sold v1")
+            refused("platform.tenant.sold", json!({})).expect_err("unknown").starts_with("platform.tenant.sold v1")
         );
         assert!(matches!(
             read_payload("platform.tenant.renamed", "1", &json!({"nom": "x"})),

@@ -28,12 +28,7 @@ pub enum Reach {
 }
 
 impl Role {
-    pub const ALL: &'static [Role] = &[
-        Role::PlatformAdmin,
-        Role::TenantAdmin,
-        Role::Member,
-        Role::Viewer,
-    ];
+    pub const ALL: &'static [Role] = &[Role::PlatformAdmin, Role::TenantAdmin, Role::Member, Role::Viewer];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -109,10 +104,7 @@ pub fn permission_table() -> String {
         }
         format!("{}\n", line.trim_end())
     };
-    let mut table = row(
-        "action",
-        Role::ALL.iter().map(|role| role.as_str()).collect(),
-    );
+    let mut table = row("action", Role::ALL.iter().map(|role| role.as_str()).collect());
     let reach = |role: &Role| match role.reach() {
         Reach::Everywhere => "everywhere",
         Reach::OwnTenant => "own tenant",
@@ -133,10 +125,7 @@ mod tests {
     #[test]
     fn every_action_is_permitted_to_somebody() {
         for action in Action::ALL {
-            assert!(
-                Role::ALL.iter().any(|role| role.allows(*action)),
-                "nobody may {action}"
-            );
+            assert!(Role::ALL.iter().any(|role| role.allows(*action)), "nobody may {action}");
         }
     }
 
@@ -145,11 +134,7 @@ mod tests {
         let (home, other) = (TenantId(Uuid::from_u128(1)), TenantId(Uuid::from_u128(2)));
         for role in Role::ALL {
             assert!(role.allows_in(Action::TenantRead, home, home), "{role}");
-            assert_eq!(
-                role.allows_in(Action::TenantRead, home, other),
-                *role == Role::PlatformAdmin,
-                "{role}"
-            );
+            assert_eq!(role.allows_in(Action::TenantRead, home, other), *role == Role::PlatformAdmin, "{role}");
         }
     }
 
@@ -162,11 +147,7 @@ mod tests {
     #[test]
     fn only_the_platform_sees_the_page_of_all_tenants() {
         for role in Role::ALL {
-            assert_eq!(
-                role.allows(Action::TenantList),
-                *role == Role::PlatformAdmin,
-                "{role}"
-            );
+            assert_eq!(role.allows(Action::TenantList), *role == Role::PlatformAdmin, "{role}");
         }
     }
 }

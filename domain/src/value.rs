@@ -21,16 +21,8 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    pub fn new(
-        path: &'static [&'static str],
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
-        Self {
-            path,
-            code,
-            message: message.into(),
-        }
+    pub fn new(path: &'static [&'static str], code: &'static str, message: impl Into<String>) -> Self {
+        Self { path, code, message: message.into() }
     }
 
     /// The same refusal for an input field of another name.
@@ -100,10 +92,7 @@ impl Reason {
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let path: &[&str] = &["reason"];
         let text = sized(path, "a reason", text.trim(), Self::CHARS_MAX)?;
-        if text
-            .chars()
-            .any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
-        {
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             return Err(forbidden(path, "a reason"));
         }
         Ok(Self(text.to_owned()))
@@ -118,11 +107,7 @@ impl Domain {
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let path: &[&str] = &["domain"];
         let malformed = |why: &str| {
-            InvalidValue::new(
-                path,
-                "MALFORMED",
-                format!("a domain is a DNS name such as example.com: {why}"),
-            )
+            InvalidValue::new(path, "MALFORMED", format!("a domain is a DNS name such as example.com: {why}"))
         };
         let text = text.trim();
         if !text.is_ascii() {
@@ -130,11 +115,7 @@ impl Domain {
         }
         let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         if text.len() > Self::BYTES_MAX {
-            return Err(InvalidValue::new(
-                path,
-                "TOO_LONG",
-                "a domain has at most 253 characters",
-            ));
+            return Err(InvalidValue::new(path, "TOO_LONG", "a domain has at most 253 characters"));
         }
         let labels: Vec<&str> = text.split('.').collect();
         if labels.len() < 2 {
@@ -148,15 +129,10 @@ impl Domain {
                 || label.ends_with('-')
                 || !label.chars().all(inner)
             {
-                return Err(malformed(
-                    "each label has 1 to 63 letters, digits and inner hyphens",
-                ));
+                return Err(malformed("each label has 1 to 63 letters, digits and inner hyphens"));
             }
         }
-        if labels
-            .last()
-            .is_some_and(|last| last.chars().all(|c| c.is_ascii_digit()))
-        {
+        if labels.last().is_some_and(|last| last.chars().all(|c| c.is_ascii_digit())) {
             return Err(malformed("the last label is not a number"));
         }
         Ok(Self(text))
@@ -174,20 +150,10 @@ impl EmailAddress {
     /// A light check: something, an `@`, a [`Domain`]. Whether anybody reads it, only a mail can tell.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let path: &[&str] = &["email"];
-        let malformed = || {
-            InvalidValue::new(
-                path,
-                "MALFORMED",
-                "an e-mail address looks like somebody@example.com",
-            )
-        };
+        let malformed = || InvalidValue::new(path, "MALFORMED", "an e-mail address looks like somebody@example.com");
         let text = text.trim();
         if text.len() > Self::BYTES_MAX {
-            return Err(InvalidValue::new(
-                path,
-                "TOO_LONG",
-                "an e-mail address has at most 254 bytes",
-            ));
+            return Err(InvalidValue::new(path, "TOO_LONG", "an e-mail address has at most 254 bytes"));
         }
         let (local, domain) = text.rsplit_once('@').ok_or_else(malformed)?;
         // Quoted local parts are legal and unheard of; refusing them keeps header injection out.
@@ -231,35 +197,22 @@ fn sized<'t>(
     chars_max: usize,
 ) -> Result<&'t str, InvalidValue> {
     if text.is_empty() {
-        return Err(InvalidValue::new(
-            path,
-            "EMPTY",
-            format!("{what} is not empty"),
-        ));
+        return Err(InvalidValue::new(path, "EMPTY", format!("{what} is not empty")));
     }
     if text.chars().count() > chars_max {
-        return Err(InvalidValue::new(
-            path,
-            "TOO_LONG",
-            format!("{what} has at most {chars_max} characters"),
-        ));
+        return Err(InvalidValue::new(path, "TOO_LONG", format!("{what} has at most {chars_max} characters")));
     }
     Ok(text)
 }
 
 fn forbidden(path: &'static [&'static str], what: &str) -> InvalidValue {
-    InvalidValue::new(
-        path,
-        "FORBIDDEN_CHARACTER",
-        format!("{what} holds no control characters; remove them"),
-    )
+    InvalidValue::new(path, "FORBIDDEN_CHARACTER", format!("{what} holds no control characters; remove them"))
 }
 
 /// Neither a control character (U+0000 among them) nor one that breaks or reorders the line it is shown in:
 /// a name in an audit trail must not be able to change how its neighbours read.
 fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -267,10 +220,7 @@ mod tests {
     use super::*;
 
     /// `input → normal form` or `input → code`, with U+0000 among the inputs of every type.
-    fn check<T: fmt::Display>(
-        parse: impl Fn(&str) -> Result<T, InvalidValue>,
-        table: &[(&str, &str)],
-    ) {
+    fn check<T: fmt::Display>(parse: impl Fn(&str) -> Result<T, InvalidValue>, table: &[(&str, &str)]) {
         for (input, expected) in table {
             let outcome = match parse(input) {
                 Ok(value) => value.to_string(),
@@ -316,10 +266,8 @@ mod tests {
     #[test]
     fn two_spellings_of_a_domain_have_one_normal_form() {
         let label = "a".repeat(63);
-        let (longest, too_long) = (
-            format!("{label}.{label}.{label}.{}", &label[..61]),
-            format!("{label}.{label}.{label}.{}", &label[..62]),
-        );
+        let (longest, too_long) =
+            (format!("{label}.{label}.{label}.{}", &label[..61]), format!("{label}.{label}.{label}.{}", &label[..62]));
         check(
             Domain::parse,
             &[
@@ -342,8 +290,7 @@ mod tests {
 
     #[test]
     fn an_email_address_is_checked_lightly_and_keeps_its_local_part() {
-        let email =
-            |text: &str| EmailAddress::parse(text).map(|address| address.as_str().to_owned());
+        let email = |text: &str| EmailAddress::parse(text).map(|address| address.as_str().to_owned());
         check(
             email,
             &[
@@ -362,13 +309,9 @@ mod tests {
 
     #[test]
     fn a_refusal_never_repeats_the_input() {
-        let refusal =
-            EmailAddress::parse("secret person@example.com").expect_err("a space is refused");
+        let refusal = EmailAddress::parse("secret person@example.com").expect_err("a space is refused");
         assert!(!refusal.to_string().contains("secret"));
-        assert_eq!(
-            format!("{:?}", EmailAddress::parse("ada@example.com")),
-            "Ok(EmailAddress(…))"
-        );
+        assert_eq!(format!("{:?}", EmailAddress::parse("ada@example.com")), "Ok(EmailAddress(…))");
     }
 
     #[test]

@@ -22,13 +22,22 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let models = read_models();
     let Some(model) = models.iter().find(|m| m.name() == arguments.read_model) else {
         let names: Vec<&str> = models.iter().map(|m| m.name()).collect();
-        return Err(Failure::usage(format!("there is no read model {:?}; there are {}", arguments.read_model, names.join(", "))));
+        return Err(Failure::usage(format!(
+            "there is no read model {:?}; there are {}",
+            arguments.read_model,
+            names.join(", ")
+        )));
     };
     let system: SharedSystem = Arc::new(Real);
     let base = Base::open(&settled, false).await?;
     let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::failed(&e))?;
-    let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &format!("daybook/{}", migrated.identity.journal_id), &Real)
-        .map_err(|e| Failure::failed(&e))?;
+    let files = KeyFiles::open(
+        &settled.keys_dir(),
+        migrated.empty,
+        &format!("daybook/{}", migrated.identity.journal_id),
+        &Real,
+    )
+    .map_err(|e| Failure::failed(&e))?;
     let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, ""), Arc::new(files), system.clone()));
     let bar = indicatif::ProgressBar::new(0).with_style(
         indicatif::ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left")

@@ -14,8 +14,8 @@ use daybook_app::Executor;
 use daybook_domain::ActorKind;
 use daybook_keeper::{Cluster, KeeperError};
 use daybook_projections::{self as projections, Projections, read_models};
-use daybook_store::journal::follow::Source;
 use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
+use daybook_store::journal::follow::Source;
 use daybook_store::journal::machine::Config as WriterConfig;
 use daybook_store::journal::{Journal, JournalOptions, bell};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
@@ -54,7 +54,8 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let Base { database, cluster } = Base::open(&settled, true).await?;
     let migrated = schema::migrate(&database, &Real).await.map_err(|e| Failure::failed(&e))?;
     let signer_name = format!("daybook/{}", migrated.identity.journal_id);
-    let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real).map_err(|e| Failure::failed(&e))?;
+    let files =
+        KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real).map_err(|e| Failure::failed(&e))?;
     let files = Arc::new(files);
     let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 4, ""), files.clone(), system.clone()));
     keys.apply_erasure_list().await.map_err(|e| Failure::failed(&e))?;
@@ -80,8 +81,8 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let (stop, stopping) = watch::channel(false);
     let store = CheckpointStore::new(&settled.checkpoints_dir(), migrated.identity.journal_id);
     let sessions = database.pool(Role::Projector, 1, "");
-    let checkpointer =
-        Checkpointer::new(store, files.signer(), sessions, CheckpointerOptions::default()).map_err(|e| Failure::failed(&e))?;
+    let checkpointer = Checkpointer::new(store, files.signer(), sessions, CheckpointerOptions::default())
+        .map_err(|e| Failure::failed(&e))?;
     let (drained, until_drained) = tokio::sync::oneshot::channel::<()>();
     let checkpointing = tokio::spawn(checkpointer.run(journal.durable(), CHECKPOINT_INTERVAL, async move {
         // Dropped or told: the writer has drained, and the last checkpoint can be signed.
@@ -156,7 +157,10 @@ async fn tend(mut cluster: Cluster, mut stopping: watch::Receiver<bool>) -> Opti
         }
         while let Err(error) = cluster.recover().await {
             let error: KeeperError = error;
-            tracing::error!(error = crate::exit::chain(&error), "the database server does not start; another try follows");
+            tracing::error!(
+                error = crate::exit::chain(&error),
+                "the database server does not start; another try follows"
+            );
             tokio::select! {
                 _ = stopping.wait_for(|stop| *stop) => return None,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}

@@ -8,7 +8,9 @@ use serde::de::DeserializeOwned;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    #[error("event {event_type} does not serialise to one object per variant: give every variant named fields, even none")]
+    #[error(
+        "event {event_type} does not serialise to one object per variant: give every variant named fields, even none"
+    )]
     Shape { event_type: String },
     #[error("event {event_type} v{version} cannot be read")]
     Decode { event_type: String, version: u32, source: serde_json::Error },
@@ -44,6 +46,9 @@ pub fn encode<E: DomainEvent>(event: &E) -> Result<Encoded, CodecError> {
 /// [`CodecError::Decode`] for a type or version this program does not know, or a damaged payload.
 pub fn decode<E: DeserializeOwned>(event_type: &str, version: u32, payload: &str) -> Result<E, CodecError> {
     let name = event_type.rsplit('.').next().unwrap_or_default();
-    serde_json::from_str(&format!("{{\"{name}\":{payload}}}"))
-        .map_err(|source| CodecError::Decode { event_type: event_type.to_owned(), version, source })
+    serde_json::from_str(&format!("{{\"{name}\":{payload}}}")).map_err(|source| CodecError::Decode {
+        event_type: event_type.to_owned(),
+        version,
+        source,
+    })
 }

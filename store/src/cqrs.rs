@@ -105,12 +105,14 @@ impl<A: EventSourced + 'static> TenantStore<A> {
     }
 
     async fn event(&self, recorded: &RecordedEvent) -> Result<A::Event, Failed<A>> {
-        let payload = self.sealer.open(recorded.tenant, recorded.event_id, &recorded.payload).await.map_err(unexpected)?;
+        let payload =
+            self.sealer.open(recorded.tenant, recorded.event_id, &recorded.payload).await.map_err(unexpected)?;
         codec::decode(&recorded.event_type, recorded.event_version, &payload).map_err(undecodable)
     }
 
     async fn envelope(&self, recorded: &RecordedEvent) -> Result<EventEnvelope<A>, Failed<A>> {
-        let text = self.sealer.open(recorded.tenant, recorded.event_id, &recorded.metadata).await.map_err(unexpected)?;
+        let text =
+            self.sealer.open(recorded.tenant, recorded.event_id, &recorded.metadata).await.map_err(unexpected)?;
         let metadata: Metadata = serde_json::from_str(&text).map_err(undecodable)?;
         Ok(EventEnvelope {
             aggregate_id: recorded.stream_id.to_string(),

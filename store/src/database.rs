@@ -54,7 +54,9 @@ impl DatabaseError {
         match self {
             DatabaseError::Connect { .. } | DatabaseError::Busy(_) => true,
             // Class 57 is the operator's: shutdown, crash recovery, termination.
-            DatabaseError::Query(e) => e.is_closed() || e.as_db_error().is_none_or(|d| d.code().code().starts_with("57P")),
+            DatabaseError::Query(e) => {
+                e.is_closed() || e.as_db_error().is_none_or(|d| d.code().code().starts_with("57P"))
+            }
             DatabaseError::Url(_) | DatabaseError::Unsuitable(_) => false,
         }
     }
@@ -121,7 +123,11 @@ impl Database {
         Ok(client)
     }
 
-    pub(crate) async fn connect_raw(&self, role: Role, settings: &str) -> Result<(Client, Connection<Socket, NoTlsStream>), DatabaseError> {
+    pub(crate) async fn connect_raw(
+        &self,
+        role: Role,
+        settings: &str,
+    ) -> Result<(Client, Connection<Socket, NoTlsStream>), DatabaseError> {
         self.for_role(role, settings)
             .connect(NoTls)
             .await
@@ -130,7 +136,11 @@ impl Database {
 
     /// A bounded pool of sessions of one role.
     pub fn pool(&self, role: Role, size_max: usize, settings: &str) -> Pool {
-        let manager = Manager::from_config(self.for_role(role, settings), NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let manager = Manager::from_config(
+            self.for_role(role, settings),
+            NoTls,
+            ManagerConfig { recycling_method: RecyclingMethod::Fast },
+        );
         let wait = Duration::from_secs(5);
         let inner = deadpool_postgres::Pool::builder(manager)
             .max_size(size_max)

@@ -1,7 +1,7 @@
 //! What is written down about every event besides what happened.
 
-use daybook_domain::{ActorKind, SubjectId};
 use daybook_domain::personal::Personal;
+use daybook_domain::{ActorKind, SubjectId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

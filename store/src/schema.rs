@@ -40,9 +40,13 @@ pub enum SchemaError {
     Database(#[from] DatabaseError),
     #[error("a migration failed; nothing of it was kept")]
     Migration(#[from] refinery::Error),
-    #[error("the roles cannot be made: let a superuser run `daybook migrate` once, or create daybook_owner, daybook_writer, daybook_projector and daybook_reader and grant them to this login")]
+    #[error(
+        "the roles cannot be made: let a superuser run `daybook migrate` once, or create daybook_owner, daybook_writer, daybook_projector and daybook_reader and grant them to this login"
+    )]
     Roles(#[source] tokio_postgres::Error),
-    #[error("this database was written by a newer Daybook (schema {found}, this one knows {known}): start that version")]
+    #[error(
+        "this database was written by a newer Daybook (schema {found}, this one knows {known}): start that version"
+    )]
     Newer { found: i64, known: i64 },
 }
 
@@ -95,7 +99,10 @@ pub async fn check_server(client: &Client) -> Result<(), DatabaseError> {
     // A transaction pooler would hand the writer's session to others between two statements.
     let mut pids = std::collections::BTreeSet::new();
     for _ in 0..3 {
-        let row = client.query_one("select pg_backend_pid(), current_setting('timezone')", &[]).await.map_err(DatabaseError::Query)?;
+        let row = client
+            .query_one("select pg_backend_pid(), current_setting('timezone')", &[])
+            .await
+            .map_err(DatabaseError::Query)?;
         pids.insert((row.get::<_, i32>(0), row.get::<_, String>(1)));
     }
     if pids.len() > 1 || pids.iter().any(|(_, zone)| zone != "UTC") {
@@ -116,7 +123,11 @@ pub async fn migrate(database: &Database, system: &dyn System) -> Result<Migrate
 ///
 /// # Errors
 /// As [`migrate`].
-pub async fn migrate_with(database: &Database, system: &dyn System, partition_size: i64) -> Result<Migrated, SchemaError> {
+pub async fn migrate_with(
+    database: &Database,
+    system: &dyn System,
+    partition_size: i64,
+) -> Result<Migrated, SchemaError> {
     let query = |e| SchemaError::Database(DatabaseError::Query(e));
     let mut client = database.connect(Role::Login, "").await?;
     check_server(&client).await?;
@@ -129,11 +140,8 @@ pub async fn migrate_with(database: &Database, system: &dyn System, partition_si
     let exists: bool =
         client.query_one("select to_regclass('journal.migrations') is not null", &[]).await.map_err(query)?.get(0);
     if exists {
-        let found: Option<i64> = client
-            .query_one("select max(version)::bigint from journal.migrations", &[])
-            .await
-            .map_err(query)?
-            .get(0);
+        let found: Option<i64> =
+            client.query_one("select max(version)::bigint from journal.migrations", &[]).await.map_err(query)?.get(0);
         if let Some(found) = found.filter(|f| *f > known) {
             return Err(SchemaError::Newer { found, known });
         }

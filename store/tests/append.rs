@@ -12,7 +12,8 @@ async fn positions_are_dense_and_bytes_come_back_as_they_went() {
     let stream = Uuid::from_u128(1);
     let odd = r#"{"b": 1.0,  "a":"é\n"}"#;
 
-    let first = journal.append(append(tenant, stream, 0, vec![event(odd), event("{}")]), Known::default()).await.unwrap();
+    let first =
+        journal.append(append(tenant, stream, 0, vec![event(odd), event("{}")]), Known::default()).await.unwrap();
     let second = journal.append(append(tenant, stream, 2, vec![event("{}")]), Known::default()).await.unwrap();
 
     assert_eq!((first.first_tenant_position, first.last_tenant_position, first.last_position), (1, 2, 2));

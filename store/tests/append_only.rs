@@ -48,7 +48,8 @@ async fn refused(client: &Client, sql: &str) -> SqlState {
 async fn everything(superuser: &Client) -> Vec<String> {
     let mut all = Vec::new();
     for (table, _) in TABLES {
-        let rows = superuser.query(&format!("select t::text from journal.{table} t order by 1"), &[]).await.expect("rows");
+        let rows =
+            superuser.query(&format!("select t::text from journal.{table} t order by 1"), &[]).await.expect("rows");
         assert!(!rows.is_empty(), "{table} is empty: there is nothing to protect");
         all.extend(rows.iter().map(|r| r.get::<_, String>(0)));
     }
@@ -120,11 +121,10 @@ async fn no_role_of_ours_may_change_events() {
         for table in &tables {
             for privilege in ["UPDATE", "DELETE", "TRUNCATE", "TRIGGER"] {
                 let row = superuser
-                    .query_one("select has_table_privilege($1::text, $2::text, $3::text)", &[
-                        &role,
-                        &format!("journal.{table}"),
-                        &privilege,
-                    ])
+                    .query_one(
+                        "select has_table_privilege($1::text, $2::text, $3::text)",
+                        &[&role, &format!("journal.{table}"), &privilege],
+                    )
                     .await
                     .expect("an answer");
                 assert!(!row.get::<_, bool>(0), "{role} may {privilege} {table}");

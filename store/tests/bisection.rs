@@ -40,7 +40,8 @@ async fn an_append_that_the_database_refuses_fails_alone() {
             }
         }
         // Nothing of a refused append stays, not even its sound first event, and there is no hole.
-        let rows = db.superuser().await.query("select position, tenant_position from journal.events order by 1", &[]).await;
+        let rows =
+            db.superuser().await.query("select position, tenant_position from journal.events order by 1", &[]).await;
         let positions: Vec<(i64, i64)> = rows.expect("rows").iter().map(|r| (r.get(0), r.get(1))).collect();
         let written = 1 + 2 * (51 - poisoned.len() as i64);
         assert_eq!(positions, (1..=written).map(|p| (p, p)).collect::<Vec<_>>());

@@ -59,7 +59,10 @@ async fn what_was_seen_before_the_window_is_looked_up_again() {
     let others: Vec<_> = (0..5).map(|_| tenant()).collect();
     for n in 0..20u128 {
         let other = others[n as usize % others.len()];
-        journal.append(append(other, Uuid::from_u128(n + 10), 0, vec![event("{}")]), Known::default()).await.expect("an append");
+        journal
+            .append(append(other, Uuid::from_u128(n + 10), 0, vec![event("{}")]), Known::default())
+            .await
+            .expect("an append");
     }
     // What was true long ago is not believed: the stream has moved since.
     let stale = journal.append(append(t, Uuid::from_u128(1), 1, vec![event("{}")]), long_ago).await;

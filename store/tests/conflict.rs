@@ -86,7 +86,10 @@ async fn a_stream_that_was_only_read_and_moved_is_a_conflict() {
     reading.reads = vec![(stream(1), 0)];
     // As if it was decided before the stream that was read got its first event.
     let before = journal.load(&StreamKey { tenant, stream: stream(1) }, 0).await.expect("a load").seen;
-    journal.append(append(tenant, Uuid::from_u128(1), 0, vec![event("{}")]), Known::default()).await.expect("an append");
+    journal
+        .append(append(tenant, Uuid::from_u128(1), 0, vec![event("{}")]), Known::default())
+        .await
+        .expect("an append");
 
     for known in [Known::default(), Known { versions_at: Some(before), unused_at: None }] {
         let refused = journal.append(reading.clone(), known).await;
@@ -103,9 +106,8 @@ async fn of_twenty_concurrent_appends_to_one_version_exactly_one_wins() {
     let (journal, _task) = db.journal().await;
     let tenant = tenant();
     for version in 0..5 {
-        let tries = (0..20).map(|_| {
-            journal.append(append(tenant, Uuid::from_u128(1), version, vec![event("{}")]), Known::default())
-        });
+        let tries = (0..20)
+            .map(|_| journal.append(append(tenant, Uuid::from_u128(1), version, vec![event("{}")]), Known::default()));
         let (won, lost): (Vec<_>, Vec<_>) = join_all(tries).await.into_iter().partition(Result::is_ok);
         assert_eq!((won.len(), lost.len()), (1, 19));
         for answer in lost {

@@ -68,7 +68,8 @@ async fn a_deadline_in_the_past_is_too_late_and_one_in_the_future_is_met() {
     let met = journal.append(until(2, START), Known::default()).await.expect("in time");
     assert_eq!(met.recorded_at_us, START);
     journal.append(until(3, START + SECOND), Known::default()).await.expect("in time");
-    let rows = db.superuser().await.query("select stream_id from journal.events order by position", &[]).await.expect("rows");
+    let rows =
+        db.superuser().await.query("select stream_id from journal.events order by position", &[]).await.expect("rows");
     assert_eq!(rows.iter().map(|r| r.get(0)).collect::<Vec<Uuid>>(), [Uuid::from_u128(2), Uuid::from_u128(3)]);
 }
 
@@ -101,7 +102,12 @@ async fn the_recorded_time_never_goes_back_when_the_clock_does() {
         told.push(journal.append(append, Known::default()).await.expect("an append").recorded_at_us);
     }
     assert_eq!(told, [0, 2, 2, 2, 3, 3].map(|s| START + s * SECOND));
-    let rows = db.superuser().await.query("select recorded_at from journal.events order by position", &[]).await.expect("rows");
+    let rows = db
+        .superuser()
+        .await
+        .query("select recorded_at from journal.events order by position", &[])
+        .await
+        .expect("rows");
     let stored: Vec<chrono::DateTime<chrono::Utc>> = rows.iter().map(|r| r.get(0)).collect();
     assert_eq!(stored, told.iter().map(|us| utc(*us)).collect::<Vec<_>>());
 }
@@ -150,7 +156,10 @@ async fn a_writer_whose_clock_stands_before_the_journal_does_not_start() {
 
     let (late, task) = start(&db, &Clocks::at(START - 60 * SECOND));
     let refused = late.ready(Instant::now() + Duration::from_secs(20)).await;
-    assert!(matches!(&refused, Err(AppendError::Unavailable(why)) if why.contains("60 s before") && why.contains("set the clock")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(AppendError::Unavailable(why)) if why.contains("60 s before") && why.contains("set the clock")),
+        "{refused:?}"
+    );
     task.await.expect("the writer ends");
 
     let (again, _task) = leading(&db, &Clocks::at(START - 4 * SECOND)).await;

@@ -47,7 +47,8 @@ impl Setting {
         self.superuser.batch_execute("select pg_reload_conf()").await.expect("a reload");
         // New sessions see it once the postmaster has; those that run, at their next command.
         self.until("select current_setting('synchronous_standby_names') = $1", names).await;
-        let probe = async || self.database.connect(Role::Login, "-c synchronous_commit=local").await.expect("a session");
+        let probe =
+            async || self.database.connect(Role::Login, "-c synchronous_commit=local").await.expect("a session");
         loop {
             let row = probe().await.query_one("select current_setting('synchronous_standby_names')", &[]).await;
             if row.expect("a setting").get::<_, String>(0) == names {
@@ -149,8 +150,11 @@ async fn refusals_repeats_and_followers_wait_for_what_they_rest_on() {
     let waiting = tokio::spawn(async move { journal.wait_durable(loaded.seen).await });
     // The follower on another node has read and waits for a flush of its own.
     setting
-        .until("select count(*) > 0 from pg_stat_activity where wait_event = 'SyncRep' and usename = current_user
-                and query like $1 and pid <> all (select backend_pid from journal.lease)", "%pg_logical_emit_message%")
+        .until(
+            "select count(*) > 0 from pg_stat_activity where wait_event = 'SyncRep' and usename = current_user
+                and query like $1 and pid <> all (select backend_pid from journal.lease)",
+            "%pg_logical_emit_message%",
+        )
         .await;
     setting.until("select count(*) >= 2 from pg_stat_activity where wait_event = 'SyncRep' and $1 = ''", "").await;
 

@@ -70,7 +70,8 @@ async fn a_shutdown_finishes_what_was_handed_in_before_it() {
     let t = tenant();
     let first = journal.append(append(t, Uuid::from_u128(1), 0, vec![event("{}")]), Known::default()).await;
     let known = Known { versions_at: Some(first.expect("an append").seen), unused_at: None };
-    let last = join_all((0..50u128).map(|n| journal.append(append(t, Uuid::from_u128(9 + n), 0, vec![event("{}")]), known)));
+    let last =
+        join_all((0..50u128).map(|n| journal.append(append(t, Uuid::from_u128(9 + n), 0, vec![event("{}")]), known)));
     let (answers, ()) = tokio::join!(last, journal.shutdown());
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     task.await.expect("the writer ends");
@@ -207,7 +208,8 @@ async fn a_writer_that_finds_the_next_batch_taken_steps_down_and_loses_nothing()
     let answers = join_all(appends.iter().map(|a| journal.append(a.clone(), known))).await;
     for (append, answer) in appends.iter().zip(answers) {
         let id = append.streams[0].events[0].event_id;
-        let row = db.superuser().await.query_one("select count(*) from journal.events where event_id = $1", &[&id]).await;
+        let row =
+            db.superuser().await.query_one("select count(*) from journal.events where event_id = $1", &[&id]).await;
         let written: i64 = row.expect("a count").get(0);
         match answer {
             Ok(_) => assert_eq!(written, 1),
@@ -219,7 +221,8 @@ async fn a_writer_that_finds_the_next_batch_taken_steps_down_and_loses_nothing()
         let mut again = append.clone();
         again.command.fresh = false;
         journal.append(again, Known::default()).await.expect("an answer");
-        let row = db.superuser().await.query_one("select count(*) from journal.events where event_id = $1", &[&id]).await;
+        let row =
+            db.superuser().await.query_one("select count(*) from journal.events where event_id = $1", &[&id]).await;
         assert_eq!(row.expect("a count").get::<_, i64>(0), 1);
     }
     assert!(journal.epoch() > Some(seen.epoch));

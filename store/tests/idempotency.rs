@@ -26,7 +26,8 @@ async fn count(db: &TestDatabase, what: &str) -> i64 {
 
 fn repeated(first: &Outcome, repeat: &Outcome) {
     assert!(!first.deduplicated && repeat.deduplicated);
-    let plain = |o: &Outcome| (o.tenant, o.first_tenant_position, o.last_tenant_position, o.last_position, o.recorded_at_us);
+    let plain =
+        |o: &Outcome| (o.tenant, o.first_tenant_position, o.last_tenant_position, o.last_position, o.recorded_at_us);
     assert_eq!(plain(first), plain(repeat));
     assert_eq!(first.stream_ids, repeat.stream_ids);
 }
@@ -194,8 +195,8 @@ async fn until_answered(journal: &Journal, append: &Append, unknown: &AtomicUsiz
 #[tokio::test]
 async fn appends_whose_writer_is_cut_off_are_written_exactly_once() {
     const WRITERS: u128 = 12;
-    const EACH: u64 = 60;
-    const CUTS: u64 = 8;
+    const EACH: usize = 60;
+    const CUTS: usize = 8;
     let db = TestDatabase::new().await;
     let mut options = JournalOptions::new(Real.uuid_v4());
     options.writer = test_config();
@@ -211,7 +212,7 @@ async fn appends_whose_writer_is_cut_off_are_written_exactly_once() {
             let (journal, answered, unknown) = (journal.clone(), answered.clone(), unknown.clone());
             tokio::spawn(async move {
                 let mut told = Vec::new();
-                for version in 0..EACH {
+                for version in 0..EACH as u64 {
                     let command = sent(t, stream + 1, version, 1);
                     let outcome = until_answered(&journal, &command, &unknown).await;
                     answered.fetch_add(1, Ordering::Relaxed);
@@ -223,16 +224,13 @@ async fn appends_whose_writer_is_cut_off_are_written_exactly_once() {
         .collect();
     let superuser = db.superuser().await;
     let first_epoch = journal.epoch();
-    let all = usize::try_from(WRITERS).expect("few") * EACH as usize;
+    let all = usize::try_from(WRITERS).expect("few") * EACH;
     for cut in 0..CUTS {
-        let reach = all * cut as usize / (CUTS as usize + 1);
+        let reach = all * cut / (CUTS + 1);
         while answered.load(Ordering::Relaxed) < reach {
             tokio::task::yield_now().await;
         }
-        superuser
-            .execute("select pg_terminate_backend(backend_pid) from journal.lease", &[])
-            .await
-            .expect("a cut");
+        superuser.execute("select pg_terminate_backend(backend_pid) from journal.lease", &[]).await.expect("a cut");
     }
     let mut told = BTreeMap::new();
     for writer in writers {
@@ -252,7 +250,7 @@ async fn appends_whose_writer_is_cut_off_are_written_exactly_once() {
         .expect("the journal");
     assert_eq!(rows.len(), all, "lost or doubled");
     for (row, (position, (event, command))) in rows.iter().zip(&told) {
-        assert_eq!(row.get::<_, i64>(0) as u64, *position);
+        assert_eq!(row.get::<_, i64>(0).cast_unsigned(), *position);
         assert_eq!((row.get::<_, Uuid>(1), row.get::<_, Uuid>(2)), (*event, *command));
         assert_eq!(row.get::<_, i64>(3), row.get::<_, i64>(0), "one tenant, so both positions agree");
     }

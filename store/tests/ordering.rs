@@ -14,14 +14,14 @@ const WRITERS: usize = 64;
 const APPENDS: usize = 25;
 
 /// 64 writers, six tenants, one to three events at a time: more than two partitions.
-async fn written() -> (TestDatabase, usize) {
+async fn written() -> (TestDatabase, i64) {
     let db = TestDatabase::new().await;
     let (journal, task) = db.journal().await;
     let tenants: Vec<TenantId> = (0..6).map(|_| tenant()).collect();
     let writers = (0..WRITERS).map(|writer| {
         let (journal, t) = (journal.clone(), tenants[writer % tenants.len()]);
         tokio::spawn(async move {
-            let (mut version, mut last) = (0u64, 0);
+            let (mut version, mut last) = (0, 0);
             let mut known = Known::default();
             for n in 0..APPENDS {
                 let events = (0..=(writer + n) % 3).map(|i| event(&format!(r#"{{"w":{writer},"n":{n},"i":{i}}}"#)));
@@ -32,23 +32,23 @@ async fn written() -> (TestDatabase, usize) {
                 last = outcome.last_position;
                 known = Known { versions_at: Some(outcome.seen), unused_at: None };
             }
-            version as usize
+            version
         })
     });
-    let mut events = 0;
+    let mut events: u64 = 0;
     for writer in join_all(writers).await {
         events += writer.expect("a writer");
     }
     journal.shutdown().await;
     task.await.expect("the writer ends");
-    (db, events)
+    (db, events.cast_signed())
 }
 
 #[tokio::test]
 async fn positions_are_dense_across_partitions_and_time_never_goes_back() {
     let (db, events) = written().await;
     let superuser = db.superuser().await;
-    assert!(events as i64 > 2 * PARTITION_SIZE, "{events} events cross no boundary");
+    assert!(events > 2 * PARTITION_SIZE, "{events} events cross no boundary");
     let rows = superuser
         .query(
             "select e.position, e.recorded_at, b.recorded_at, e.tableoid::regclass::text
@@ -58,7 +58,7 @@ async fn positions_are_dense_across_partitions_and_time_never_goes_back() {
         )
         .await
         .expect("the journal");
-    assert_eq!(rows.iter().map(|r| r.get(0)).collect::<Vec<i64>>(), (1..=events as i64).collect::<Vec<_>>());
+    assert_eq!(rows.iter().map(|r| r.get(0)).collect::<Vec<i64>>(), (1..=events).collect::<Vec<_>>());
     type Time = chrono::DateTime<chrono::Utc>;
     assert!(rows.is_sorted_by_key(|r| r.get::<_, Time>(1)));
     assert!(rows.iter().all(|r| r.get::<_, Time>(1) == r.get::<_, Time>(2)), "an event and its batch have one time");
@@ -74,7 +74,7 @@ async fn positions_are_dense_across_partitions_and_time_never_goes_back() {
         assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), next, "a hole between batches");
         next = (row.get::<_, i64>(0) + 1, row.get::<_, i64>(2) + 1);
     }
-    assert_eq!(next.1, events as i64 + 1);
+    assert_eq!(next.1, events + 1);
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn tenant_positions_and_sequences_are_dense_in_the_order_of_the_journal() 
         )
         .await
         .expect("a comparison");
-    assert_eq!((differ.get::<_, i64>(0), differ.get::<_, i64>(1)), (events as i64, 0));
+    assert_eq!((differ.get::<_, i64>(0), differ.get::<_, i64>(1)), (events, 0));
 }
 
 #[tokio::test]
@@ -128,13 +128,13 @@ async fn every_head_is_the_tree_of_the_events_up_to_it() {
         let (tenant, tenant_position): (Uuid, i64) = (row.get(0), row.get(1));
         let leaf = Leaf {
             tenant,
-            tenant_position: tenant_position as u64,
+            tenant_position: tenant_position.cast_unsigned(),
             stream_type: row.get(3),
             stream_id: row.get(4),
-            sequence: row.get::<_, i64>(5) as u64,
+            sequence: row.get::<_, i64>(5).cast_unsigned(),
             event_id: row.get(6),
             event_type: row.get(7),
-            event_version: row.get::<_, i32>(8) as u32,
+            event_version: row.get::<_, i32>(8).cast_unsigned(),
             recorded_at_us: row.get(9),
             payload_sha256: sha256(row.get(10)),
             metadata_sha256: sha256(row.get(11)),
@@ -155,6 +155,6 @@ async fn every_head_is_the_tree_of_the_events_up_to_it() {
     }
     // The last event of each tenant is covered by a head.
     let covered: std::collections::BTreeSet<(Uuid, i64)> = heads.iter().map(|h| (h.get(0), h.get(1))).collect();
-    assert!(trees.iter().all(|(tenant, tree)| covered.contains(&(*tenant, tree.size() as i64))));
-    assert_eq!(trees.values().map(RightEdge::size).sum::<u64>(), events as u64);
+    assert!(trees.iter().all(|(tenant, tree)| covered.contains(&(*tenant, tree.size().cast_signed()))));
+    assert_eq!(trees.values().map(RightEdge::size).sum::<u64>(), events.cast_unsigned());
 }

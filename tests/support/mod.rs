@@ -135,7 +135,8 @@ impl Server {
     }
 
     pub async fn open_database(&self) -> OpenDatabase {
-        let cluster = daybook_keeper::Cluster::start(&daybook_keeper::KeeperConfig::new(self.data_dir())).await.unwrap();
+        let cluster =
+            daybook_keeper::Cluster::start(&daybook_keeper::KeeperConfig::new(self.data_dir())).await.unwrap();
         let url = format!(
             "host='{}' port={} user={} dbname=daybook",
             cluster.socket_dir().display(),
@@ -199,5 +200,9 @@ fn signal(name: &str, pids: &[u32]) {
         return;
     }
     // Some may be gone already.
-    let _ = Command::new("kill").arg(format!("-{name}")).args(pids.iter().map(u32::to_string)).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .arg(format!("-{name}"))
+        .args(pids.iter().map(u32::to_string))
+        .stderr(Stdio::null())
+        .status();
 }

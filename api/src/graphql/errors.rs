@@ -118,7 +118,10 @@ fn of_append(append: AppendError) -> Error {
         AppendError::Invalid(_) => error(Code::BadUserInput, append.to_string()),
         AppendError::Overloaded | AppendError::Unavailable(_) | AppendError::Stale => {
             tracing::warn!(error = %append, "a command could not be carried out");
-            error(Code::Unavailable, "the journal cannot take commands at the moment: nothing was written, try again later")
+            error(
+                Code::Unavailable,
+                "the journal cannot take commands at the moment: nothing was written, try again later",
+            )
         }
         AppendError::UnknownOutcome(id) => Error::new(append.to_string()).extend_with(|_, e| {
             e.set("code", Code::UnknownOutcome.as_str());

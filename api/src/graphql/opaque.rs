@@ -49,7 +49,8 @@ impl Opaque {
         let (incarnation, rest) = rest.split_first_chunk::<16>().ok_or(OpaqueError::Forged)?;
         let (tenant, rest) = rest.split_first_chunk::<16>().ok_or(OpaqueError::Forged)?;
         let position: [u8; 8] = rest.try_into().map_err(|_| OpaqueError::Forged)?;
-        if *journal != *self.identity.journal_id.as_bytes() || *incarnation != *self.identity.incarnation_id.as_bytes() {
+        if *journal != *self.identity.journal_id.as_bytes() || *incarnation != *self.identity.incarnation_id.as_bytes()
+        {
             return Err(OpaqueError::OtherIncarnation);
         }
         Ok((TenantId(Uuid::from_bytes(*tenant)), u64::from_be_bytes(position)))

@@ -3,11 +3,12 @@
 use super::Parts;
 use super::errors::{Code, UserError, denied, error, of_execution};
 use super::reads::{Order, PageArgs, TenantRow};
-use daybook_projections::read::Change;
 use super::scalars::{BigInt, Position};
 use crate::transport::{AtLeast, CorrelationId};
 use async_graphql::connection::{Connection, Edge};
-use async_graphql::{ComplexObject, Context, Enum, Error, InputObject, Json, Object, Result, SimpleObject, Subscription};
+use async_graphql::{
+    ComplexObject, Context, Enum, Error, InputObject, Json, Object, Result, SimpleObject, Subscription,
+};
 use chrono::{DateTime, Utc};
 use daybook_app::{Call, Credential, Denied, authorize, may};
 use daybook_domain::personal::Personal;
@@ -15,6 +16,7 @@ use daybook_domain::platform::tenant::{Contact, SettingKey, parse_settings};
 use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
 use daybook_domain::value::{Domain, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId, TenantId};
+use daybook_projections::read::Change;
 use daybook_store::journal::Outcome;
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
@@ -186,7 +188,8 @@ fn changed_fields(before: Option<&TenantRow>, after: Option<&TenantRow>) -> Vec<
         ("settings", b.settings != a.settings),
         (
             "contact",
-            (b.contact_subject, &b.contact_name, &b.contact_email) != (a.contact_subject, &a.contact_name, &a.contact_email),
+            (b.contact_subject, &b.contact_name, &b.contact_email)
+                != (a.contact_subject, &a.contact_name, &a.contact_email),
         ),
         ("reason", (&b.suspended_reason, &b.closed_reason) != (&a.suspended_reason, &a.closed_reason)),
         ("version", b.version != a.version),
@@ -302,7 +305,10 @@ async fn at_least(ctx: &Context<'_>, argument: Option<Position>) -> Result<()> {
     let asked = argument.map(|p| p.0).or_else(|| ctx.data_opt::<AtLeast>().map(|a| a.0.clone()));
     match asked {
         Some(text) => {
-            let (tenant, position) = parts.opaque.read_position(&text).map_err(|e| error(Code::BadUserInput, format!("the position cannot be used: {e}")))?;
+            let (tenant, position) = parts
+                .opaque
+                .read_position(&text)
+                .map_err(|e| error(Code::BadUserInput, format!("the position cannot be used: {e}")))?;
             parts.reads.wait_for_tenant_position(parts.executor.journal(), tenant, position).await
         }
         None => parts.reads.wait_for_own_writes(credential(ctx)?.actor.id).await,
@@ -319,7 +325,9 @@ impl PlatformQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Id of the tenant.")] id: Uuid,
-        #[graphql(desc = "Wait until this moment shows, e.g. the `position` of a mutation.")] at_least: Option<Position>,
+        #[graphql(desc = "Wait until this moment shows, e.g. the `position` of a mutation.")] at_least: Option<
+            Position,
+        >,
     ) -> Result<Option<Tenant>> {
         let target = TenantId(id);
         if !may(credential(ctx)?, Action::TenantRead, target) {
@@ -400,7 +408,11 @@ impl PlatformMutation {
     }
 
     /// Sets and removes settings, all or none.
-    async fn change_tenant_settings(&self, ctx: &Context<'_>, input: ChangeTenantSettingsInput) -> Result<TenantPayload> {
+    async fn change_tenant_settings(
+        &self,
+        ctx: &Context<'_>,
+        input: ChangeTenantSettingsInput,
+    ) -> Result<TenantPayload> {
         let command = || -> Result<TenantCommand, InvalidValue> {
             let unset = input.unset.iter().flatten().map(|key| SettingKey::parse(key)).collect::<Result<_, _>>()?;
             let empty = serde_json::Map::new();
@@ -512,7 +524,10 @@ impl PlatformSubscription {
         let after = match after {
             None => parts.reads.now(tenant).await?,
             Some(Position(text)) => {
-                let (of, position) = parts.opaque.read_position(&text).map_err(|e| error(Code::BadUserInput, format!("after cannot be used: {e}")))?;
+                let (of, position) = parts
+                    .opaque
+                    .read_position(&text)
+                    .map_err(|e| error(Code::BadUserInput, format!("after cannot be used: {e}")))?;
                 if of != tenant {
                     return Err(error(Code::BadUserInput, "after cannot be used: it is a position of another tenant"));
                 }

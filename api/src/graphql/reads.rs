@@ -91,11 +91,16 @@ impl PageArgs {
     pub fn new(first: Option<i32>, after: Option<String>, last: Option<i32>, before: Option<String>) -> Result<Self> {
         let count = |name: &str, count: i32| {
             u16::try_from(count).ok().filter(|n| (1..=PAGE_MAX).contains(&i32::from(*n))).ok_or_else(|| {
-                error(Code::BadUserInput, format!("{name} is {count}: ask for 1 to {PAGE_MAX} and use the cursors for more"))
+                error(
+                    Code::BadUserInput,
+                    format!("{name} is {count}: ask for 1 to {PAGE_MAX} and use the cursors for more"),
+                )
             })
         };
         let (count, from_end) = match (first, last) {
-            (Some(_), Some(_)) => return Err(error(Code::BadUserInput, "first and last exclude each other: give one of them")),
+            (Some(_), Some(_)) => {
+                return Err(error(Code::BadUserInput, "first and last exclude each other: give one of them"));
+            }
             (Some(first), None) => (count("first", first)?, false),
             (None, Some(last)) => (count("last", last)?, true),
             (None, None) => (PAGE_DEFAULT, false),
@@ -156,7 +161,12 @@ impl Reads {
     ///
     /// # Errors
     /// `STALE` when it does not show in time.
-    pub async fn wait_for_tenant_position(&self, journal: &Journal, tenant: TenantId, tenant_position: u64) -> Result<()> {
+    pub async fn wait_for_tenant_position(
+        &self,
+        journal: &Journal,
+        tenant: TenantId,
+        tenant_position: u64,
+    ) -> Result<()> {
         if tenant_position == 0 {
             return Ok(());
         }
@@ -172,7 +182,10 @@ impl Reads {
             Err(WaitError::Unknown(name)) => Err(internal(&WaitError::Unknown(name))),
             Err(late) => {
                 tracing::warn!(reason = %late, "a read did not see a write in time");
-                Err(error(Code::Stale, "the read model is behind and did not catch up in time: the write is safe, read again later"))
+                Err(error(
+                    Code::Stale,
+                    "the read model is behind and did not catch up in time: the write is safe, read again later",
+                ))
             }
         }
     }
@@ -197,7 +210,9 @@ impl Reads {
             let Some(text) = text else { return Ok(None) };
             let refused = |why: String| error(Code::BadUserInput, format!("{name} cannot be used: {why}"));
             let key = opaque.read_cursor(&order.list(), &text).map_err(|e| refused(e.to_string()))?;
-            serde_json::from_slice(&key).map(Some).map_err(|_| refused("it is of an older version; begin again without it".into()))
+            serde_json::from_slice(&key)
+                .map(Some)
+                .map_err(|_| refused("it is of an older version; begin again without it".into()))
         };
         let (after, before) = (cursor("after", args.after)?, cursor("before", args.before)?);
         let mut page = if args.from_end { Page::last(args.count, None) } else { Page::first(args.count, None) };
@@ -265,7 +280,10 @@ impl Reads {
 
 fn failed(failure: ReadError) -> Error {
     match &failure {
-        ReadError::CursorExpired { .. } => error(Code::CursorExpired, "changes that old are no longer kept: read the present state, then subscribe from its position"),
+        ReadError::CursorExpired { .. } => error(
+            Code::CursorExpired,
+            "changes that old are no longer kept: read the present state, then subscribe from its position",
+        ),
         ReadError::ForeignCursor => error(Code::BadUserInput, failure.to_string()),
         ReadError::NotBuilt(_) => error(Code::Unavailable, "the read model is being made: try again in a moment"),
         ReadError::Database(database) if database.is_connection() => {

@@ -35,32 +35,14 @@ pub const DOMAIN_KEY: &str = "tenant.domain";
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantCommand {
-    Register {
-        name: Name,
-        plan: Plan,
-        contact: Option<Personal<Contact>>,
-        domain: Option<Domain>,
-    },
-    Rename {
-        name: Name,
-    },
-    ChangePlan {
-        plan: Plan,
-    },
-    ChangeSettings {
-        set: BTreeMap<SettingKey, SettingValue>,
-        unset: BTreeSet<SettingKey>,
-    },
-    ChangeContact {
-        contact: Option<Personal<Contact>>,
-    },
-    Suspend {
-        reason: Reason,
-    },
+    Register { name: Name, plan: Plan, contact: Option<Personal<Contact>>, domain: Option<Domain> },
+    Rename { name: Name },
+    ChangePlan { plan: Plan },
+    ChangeSettings { set: BTreeMap<SettingKey, SettingValue>, unset: BTreeSet<SettingKey> },
+    ChangeContact { contact: Option<Personal<Contact>> },
+    Suspend { reason: Reason },
     Reopen,
-    Close {
-        reason: Reason,
-    },
+    Close { reason: Reason },
 }
 
 impl Guarded for TenantCommand {
@@ -101,10 +83,7 @@ pub enum TenantEvent {
     /// The tenant is on another plan.
     PlanChanged { plan: Plan },
     /// Some settings have new values, others are gone. Settings that are in neither stay as they were.
-    SettingsChanged {
-        set: BTreeMap<SettingKey, SettingValue>,
-        unset: BTreeSet<SettingKey>,
-    },
+    SettingsChanged { set: BTreeMap<SettingKey, SettingValue>, unset: BTreeSet<SettingKey> },
     /// Another person is the contact, or nobody.
     ContactChanged {
         /// Absent if the tenant names nobody any more.
@@ -151,9 +130,7 @@ pub enum TenantError {
     Suspended,
     #[error("the tenant is closed for good; register a new one")]
     Closed,
-    #[error(
-        "a tenant is registered in the stream of its own tenant; use the tenant's id as the stream's id"
-    )]
+    #[error("a tenant is registered in the stream of its own tenant; use the tenant's id as the stream's id")]
     ForeignStream,
     #[error("a setting cannot be both set and unset; name it once")]
     SetAndUnset,
@@ -182,11 +159,7 @@ impl Refusal for TenantError {
             Self::SetAndUnset => &["unset"],
             Self::TooManySettings => &["set"],
             Self::ContactErased => &["contact"],
-            Self::NotRegistered
-            | Self::AlreadyRegistered
-            | Self::Suspended
-            | Self::Closed
-            | Self::ForeignStream => &[],
+            Self::NotRegistered | Self::AlreadyRegistered | Self::Suspended | Self::Closed | Self::ForeignStream => &[],
         }
     }
 }
@@ -196,50 +169,28 @@ crate::cqrs_aggregate!(Tenant, type = "tenant", command = TenantCommand, event =
 impl EventSourced for Tenant {
     const CONTEXT: &'static str = "platform";
 
-    fn decide(
-        &self,
-        context: &Context,
-        command: TenantCommand,
-    ) -> Result<Vec<TenantEvent>, TenantError> {
+    fn decide(&self, context: &Context, command: TenantCommand) -> Result<Vec<TenantEvent>, TenantError> {
         use {Tenant::*, TenantCommand as C, TenantError as Refused, TenantEvent as E};
         let already_so = || Ok(vec![]);
 
         match (self, command) {
-            (
-                Absent,
-                C::Register {
-                    name,
-                    plan,
-                    contact,
-                    domain,
-                },
-            ) => {
+            (Absent, C::Register { name, plan, contact, domain }) => {
                 if context.id != context.tenant.0 {
                     return Err(Refused::ForeignStream);
                 }
                 readable(contact.as_ref())?;
-                Ok(vec![E::Registered {
-                    name,
-                    plan,
-                    contact,
-                    domain,
-                }])
+                Ok(vec![E::Registered { name, plan, contact, domain }])
             }
-            (Active { .. } | Suspended { .. } | Closed { .. }, C::Register { .. }) => {
-                Err(Refused::AlreadyRegistered)
-            }
+            (Active { .. } | Suspended { .. } | Closed { .. }, C::Register { .. }) => Err(Refused::AlreadyRegistered),
 
             (Active { profile }, C::Rename { name }) if profile.name == name => already_so(),
             (Active { .. }, C::Rename { name }) => Ok(vec![E::Renamed { name }]),
             (Active { profile }, C::ChangePlan { plan }) if profile.plan == plan => already_so(),
             (Active { .. }, C::ChangePlan { plan }) => Ok(vec![E::PlanChanged { plan }]),
-            (Active { profile }, C::ChangeSettings { set, unset }) => {
-                profile.change_settings(set, unset)
+            (Active { profile }, C::ChangeSettings { set, unset }) => profile.change_settings(set, unset),
+            (Suspended { .. }, C::Rename { .. } | C::ChangePlan { .. } | C::ChangeSettings { .. }) => {
+                Err(Refused::Suspended)
             }
-            (
-                Suspended { .. },
-                C::Rename { .. } | C::ChangePlan { .. } | C::ChangeSettings { .. },
-            ) => Err(Refused::Suspended),
 
             // Also while suspended: somebody has to be reachable to end it.
             (Active { profile } | Suspended { profile, .. }, C::ChangeContact { contact }) => {
@@ -254,9 +205,7 @@ impl EventSourced for Tenant {
             (Suspended { .. }, C::Suspend { .. }) => already_so(),
             (Suspended { .. }, C::Reopen) => Ok(vec![E::Reopened {}]),
             (Active { .. }, C::Reopen) => already_so(),
-            (Active { .. } | Suspended { .. }, C::Close { reason }) => {
-                Ok(vec![E::Closed { reason }])
-            }
+            (Active { .. } | Suspended { .. }, C::Close { reason }) => Ok(vec![E::Closed { reason }]),
             (Closed { .. }, C::Close { .. }) => already_so(),
 
             (
@@ -296,9 +245,7 @@ impl EventSourced for Tenant {
                     changes.extend(domain.as_ref().map(|domain| key(domain, true)));
                     held = domain.clone();
                 }
-                TenantEvent::Closed { .. } => {
-                    changes.extend(held.take().map(|domain| key(&domain, false)))
-                }
+                TenantEvent::Closed { .. } => changes.extend(held.take().map(|domain| key(&domain, false))),
                 TenantEvent::Renamed { .. }
                 | TenantEvent::PlanChanged { .. }
                 | TenantEvent::SettingsChanged { .. }
@@ -329,21 +276,13 @@ impl Profile {
         if unset.iter().any(|key| set.contains_key(key)) {
             return Err(TenantError::SetAndUnset);
         }
-        let set: BTreeMap<_, _> = set
-            .into_iter()
-            .filter(|(key, value)| self.settings.get(key) != Some(value))
-            .collect();
-        let unset: BTreeSet<_> = unset
-            .into_iter()
-            .filter(|key| self.settings.contains_key(key))
-            .collect();
+        let set: BTreeMap<_, _> =
+            set.into_iter().filter(|(key, value)| self.settings.get(key) != Some(value)).collect();
+        let unset: BTreeSet<_> = unset.into_iter().filter(|key| self.settings.contains_key(key)).collect();
         if set.is_empty() && unset.is_empty() {
             return Ok(vec![]);
         }
-        let added = set
-            .keys()
-            .filter(|key| !self.settings.contains_key(key))
-            .count();
+        let added = set.keys().filter(|key| !self.settings.contains_key(key)).count();
         if self.settings.len() + added - unset.len() > SETTINGS_MAX {
             return Err(TenantError::TooManySettings);
         }

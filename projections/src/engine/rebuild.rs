@@ -67,8 +67,7 @@ pub(super) async fn rebuild<M: ReadModel>(parts: &Parts, report: Report<'_>) -> 
         return Err(RebuildError::Busy(M::NAME));
     }
     let pool = parts.database.pool(Role::Projector, 1, PROJECTOR_SETTINGS);
-    // Two sessions asking for one lock would wait for each other: where nothing is live yet, there
-    // is nothing to replace, and the first version can be made by this very session's transaction.
+    // Not by `ensure_live`, which would wait for the lock that this rebuild holds.
     let old_version = match versions::live(&pool, M::NAME).await? {
         Some(version) => version,
         None => first::<M>(&pool, parts.system.utc()).await?,

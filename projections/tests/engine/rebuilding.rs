@@ -175,6 +175,34 @@ async fn a_query_that_began_before_the_switch_ends_undisturbed() {
 }
 
 #[tokio::test]
+async fn what_was_written_while_the_switch_waited_is_in_the_version_that_answers_then() {
+    let world = World::new().await;
+    let (projections, _task) = world.start(Model::of::<Tally>());
+    let tenants = one_tenant_per_lane();
+    let stream = Uuid::from_u128(78);
+    let first = world.append(tenants[0], "tally", stream, 0, vec![tally("one")]).await;
+    world.reached(&projections, "tally", first).await;
+    let mut holding = world.db.superuser().await;
+    let held = holding.transaction().await.unwrap();
+    let lane = "select from projection.checkpoints where version = 1 and lane = 0 for update";
+    held.execute(lane, &[]).await.unwrap();
+    let parts = world.parts();
+    let rebuild = tokio::spawn(async move { Model::of::<Tally>().rebuild(&parts, &mut |_| {}).await });
+    let session = world.db.superuser().await;
+    let waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock'
+                 and datname = current_database() and query like '%for update%')";
+    crate::harness::until(|| async { session.query_one(waits, &[]).await.unwrap().get(0) }).await;
+    // The rebuild has seen all there was; now there is more, and the version that answers has it.
+    let last = world.append(tenants[5], "tally", stream, 0, vec![tally("two")]).await;
+    projections.progress().wait("tally", Lanes::Of(tenants[5]), last, soon()).await.unwrap();
+    held.rollback().await.unwrap();
+    let rebuilt = rebuild.await.unwrap().unwrap();
+    assert!(rebuilt.position >= last, "switched at {} without the write at {last}", rebuilt.position);
+    world.reached(&projections, "tally", last).await;
+    assert_eq!(texts(&session, "select seen::text from read.tally_v2 order by tenant_id").await, ["1", "1"]);
+}
+
+#[tokio::test]
 async fn a_rebuild_without_an_engine_is_found_by_the_next_one() {
     let world = World::new().await;
     let mut histories = Histories::new(4, 10);

@@ -132,7 +132,11 @@ impl Append {
         for event in self.streams.iter().flat_map(|s| &s.events) {
             for (name, text) in [("payload", &event.payload), ("metadata", &event.metadata)] {
                 if text.len() > PAYLOAD_BYTES_MAX {
-                    return invalid(format!("{name} of {} has {} bytes; the limit is {PAYLOAD_BYTES_MAX}", event.event_type, text.len()));
+                    return invalid(format!(
+                        "{name} of {} has {} bytes; the limit is {PAYLOAD_BYTES_MAX}",
+                        event.event_type,
+                        text.len()
+                    ));
                 }
                 if holds_nul(text) {
                     return invalid(format!("{name} of {} holds U+0000", event.event_type));

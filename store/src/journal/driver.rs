@@ -4,10 +4,13 @@
 //! flushers' and a control connection; the first error on any of them ends it as a whole, because
 //! an answer must never rest on a connection that is younger than the commit it vouches for.
 
+use super::BY_KEY;
 use super::append::Seen;
-use super::machine::{Answer, Backend, Do, Effect, Input, JournalHead, Prepared, RefusedBy, SessionInput, Ticket, Writer};
-use super::rows;
+use super::machine::{
+    Answer, Backend, Do, Effect, Input, JournalHead, Prepared, RefusedBy, SessionInput, Ticket, Writer,
+};
 use super::recorded::{signed, unsigned};
+use super::rows;
 use crate::database::{Database, DatabaseError, Role};
 use crate::system::{Micros, SharedSystem, utc};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -136,7 +139,11 @@ impl Driver {
                         self.seat.durable.send_replace(Durable { seen, position });
                     }
                     Effect::Leading(seen) => {
-                        tracing::info!(journal.epoch = seen.epoch, journal.batch = seen.batch, "this node is the writer now");
+                        tracing::info!(
+                            journal.epoch = seen.epoch,
+                            journal.batch = seen.batch,
+                            "this node is the writer now"
+                        );
                         self.seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
                     }
                     Effect::NotLeading => {
@@ -230,7 +237,7 @@ fn describe(error: &dyn std::error::Error) -> String {
 
 async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseError> {
     // Off: commits follow each other without waiting for the disk; the flushers wait for it.
-    let writer = database.connect(Role::Writer, "-c synchronous_commit=off -c plan_cache_mode=force_generic_plan").await?;
+    let writer = database.connect(Role::Writer, &format!("-c synchronous_commit=off {BY_KEY}")).await?;
     let insert = writer.prepare(rows::INSERT).await.map_err(DatabaseError::Query)?;
     let control = database.connect(Role::Login, "-c synchronous_commit=on -c lock_timeout=2s").await?;
     let pid: i32 = writer.query_one("select pg_backend_pid()", &[]).await.map_err(DatabaseError::Query)?.get(0);
@@ -255,7 +262,13 @@ async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseE
 /// Writes one tiny record and commits synchronously: everything committed before is durable after.
 pub(super) const FLUSH: &str = "select pg_logical_emit_message(true, 'daybook', '')";
 
-async fn carry_out(session: &Session, step: Do, node: Uuid, address: Option<String>, ttl_us: Micros) -> Result<SessionInput, DatabaseError> {
+async fn carry_out(
+    session: &Session,
+    step: Do,
+    node: Uuid,
+    address: Option<String>,
+    ttl_us: Micros,
+) -> Result<SessionInput, DatabaseError> {
     let query = DatabaseError::Query;
     let control = &session.control;
     Ok(match step {
@@ -277,7 +290,10 @@ async fn carry_out(session: &Session, step: Do, node: Uuid, address: Option<Stri
             match rows.first() {
                 Some(row) => SessionInput::LeaseGranted {
                     epoch: unsigned(row.get(0)),
-                    previous: row.get::<_, Option<i32>>(1).zip(row.get::<_, Option<i64>>(2)).map(|(pid, started_us)| Backend { pid, started_us }),
+                    previous: row
+                        .get::<_, Option<i32>>(1)
+                        .zip(row.get::<_, Option<i64>>(2))
+                        .map(|(pid, started_us)| Backend { pid, started_us }),
                 },
                 None => {
                     let row = control
@@ -323,7 +339,10 @@ async fn carry_out(session: &Session, step: Do, node: Uuid, address: Option<Stri
                 .await
                 .map_err(query)?;
             let epochs = control
-                .query("select batch, epoch from journal.batches where batch >= $1 order by batch limit 100000", &[&signed(epochs_from)])
+                .query(
+                    "select batch, epoch from journal.batches where batch >= $1 order by batch limit 100000",
+                    &[&signed(epochs_from)],
+                )
                 .await
                 .map_err(query)?;
             let partition_size = unsigned(row.get(3));
@@ -364,7 +383,8 @@ async fn carry_out(session: &Session, step: Do, node: Uuid, address: Option<Stri
         }
         Do::EnsurePartitions { up_to } => {
             control.execute("select journal.ensure_partitions($1)", &[&signed(up_to)]).await.map_err(query)?;
-            let size: i64 = control.query_one("select partition_size from journal.identity", &[]).await.map_err(query)?.get(0);
+            let size: i64 =
+                control.query_one("select partition_size from journal.identity", &[]).await.map_err(query)?.get(0);
             SessionInput::PartitionsUpTo((up_to / unsigned(size) + 1) * unsigned(size))
         }
     })
@@ -376,7 +396,9 @@ fn refusal(error: &Error) -> Option<RefusedBy> {
     let db = error.as_db_error()?;
     match db.code() {
         &SqlState::UNIQUE_VIOLATION if db.constraint() == Some("batches_pkey") => Some(RefusedBy::Fence),
-        code if ["22", "23", "54"].contains(&&code.code()[..2]) => Some(RefusedBy::Data(format!("{} ({})", db.message(), code.code()))),
+        code if ["22", "23", "54"].contains(&&code.code()[..2]) => {
+            Some(RefusedBy::Data(format!("{} ({})", db.message(), code.code())))
+        }
         _ => None,
     }
 }

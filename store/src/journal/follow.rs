@@ -83,7 +83,14 @@ pub struct Follower {
 impl Follower {
     /// `after`: the last position already handled, 0 for the beginning. `page`: events per read.
     pub fn new(database: Database, source: Source, after: u64, page: u64) -> Self {
-        Follower { database, source, cursor: Cursor { position: after }, page, session: None, poll: Duration::from_millis(250) }
+        Follower {
+            database,
+            source,
+            cursor: Cursor { position: after },
+            page,
+            session: None,
+            poll: Duration::from_millis(250),
+        }
     }
 
     /// Looks this often without being told to.
@@ -139,13 +146,20 @@ impl Follower {
             }
         };
         let Some((after, up_to)) = self.cursor.wanted(durable, self.page) else { return Ok(Vec::new()) };
+        let told = matches!(self.source, Source::Writer(_));
         let session = match self.session.take() {
             Some(session) if !session.is_closed() => session,
             _ => self.database.connect(Role::Projector, "-c synchronous_commit=on").await?,
         };
-        let events = read(&session, after, up_to).await?;
-        if !matches!(self.source, Source::Writer(_)) && !events.is_empty() {
+        // Without a writer's word the next event is looked for wherever it is: a hole wider than a
+        // page must not look like the end of the journal.
+        let events = read(&session, after, if told { up_to } else { u64::MAX }, self.page).await?;
+        if !told && !events.is_empty() {
             session.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
+        }
+        let last = events.last().map_or(after, |e| e.position);
+        if told && last < up_to {
+            return Err(Hole { expected: last + 1, found: up_to }.into());
         }
         self.cursor.accept(events.iter().map(|e| e.position))?;
         // Kept only after success: an error leaves no doubtful session behind.
@@ -154,9 +168,14 @@ impl Follower {
     }
 }
 
-async fn read(session: &Client, after: u64, up_to: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
-    let sql = format!("select {COLUMNS} from journal.events e where e.position > $1 and e.position <= $2 order by e.position");
+async fn read(session: &Client, after: u64, up_to: u64, page: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
+    let sql = format!(
+        "select {COLUMNS} from journal.events e where e.position > $1 and e.position <= $2 order by e.position limit $3"
+    );
     let statement = session.prepare(&sql).await.map_err(DatabaseError::Query)?;
-    let rows = session.query(&statement, &[&signed(after), &signed(up_to)]).await.map_err(DatabaseError::Query)?;
+    let rows = session
+        .query(&statement, &[&signed(after), &signed(up_to), &signed(page)])
+        .await
+        .map_err(DatabaseError::Query)?;
     Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
 }

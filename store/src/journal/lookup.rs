@@ -97,8 +97,11 @@ pub(super) async fn load(pool: &Pool, key: &StreamKey, after: u64, limit: i64) -
         Some(row) => Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) },
         None => Seen::default(),
     };
-    let events =
-        rows.iter().filter(|row| row.get::<_, Option<i64>>(2).is_some()).map(|row| RecordedEvent::from_row(row, 2)).collect();
+    let events = rows
+        .iter()
+        .filter(|row| row.get::<_, Option<i64>>(2).is_some())
+        .map(|row| RecordedEvent::from_row(row, 2))
+        .collect();
     Ok(Loaded { events, seen })
 }
 
@@ -145,7 +148,6 @@ pub(super) async fn facts(pool: &Pool, append: &Append) -> Result<Facts, Databas
         head,
     })
 }
-
 
 /// The journal position of the last event of a tenant up to a tenant position: where a token points.
 /// `None` when the tenant has no such event.

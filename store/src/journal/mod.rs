@@ -12,7 +12,9 @@ pub mod machine;
 pub mod recorded;
 pub mod rows;
 
-pub use append::{Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey};
+pub use append::{
+    Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey,
+};
 pub use driver::{Durable, Message, Seat, Standing};
 pub use lookup::{Loaded, resolve};
 pub use recorded::RecordedEvent;
@@ -33,6 +35,11 @@ use uuid::Uuid;
 /// Events that one load returns at most; longer streams are loaded in pages.
 const LOAD_PAGE: u16 = 5_000;
 
+/// Settings of a session that finds rows by their keys only. A plan is made once, often while the tables
+/// are empty; it must not read a table from end to end when there are a million rows a minute later.
+pub const BY_KEY: &str =
+    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off";
+
 /// How a node takes part in a journal.
 #[derive(Clone, Debug)]
 pub struct JournalOptions {
@@ -49,7 +56,13 @@ pub struct JournalOptions {
 
 impl JournalOptions {
     pub fn new(node: Uuid) -> Self {
-        JournalOptions { writer: Config::default(), pool_size: 16, append_timeout: Duration::from_secs(10), node, address: None }
+        JournalOptions {
+            writer: Config::default(),
+            pool_size: 16,
+            append_timeout: Duration::from_secs(10),
+            node,
+            address: None,
+        }
     }
 }
 
@@ -114,7 +127,7 @@ impl Journal {
         let (requests, received) = mpsc::channel(options.writer.queue_requests_max);
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
-        let pool = database.pool(Role::Writer, options.pool_size, "");
+        let pool = database.pool(Role::Writer, options.pool_size, BY_KEY);
         let inner = Inner { pool, requests, standing, durable, append_timeout: options.append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
@@ -131,7 +144,9 @@ impl Journal {
 
     /// The epoch in which cached states are valid; `None` while nobody here writes.
     pub fn epoch(&self) -> Option<u64> {
-        self.inner.standing.borrow().leading.map(|s| s.epoch)
+        let standing = self.inner.standing.borrow();
+        // What a writer said that is gone does not stand.
+        standing.leading.filter(|_| self.inner.standing.has_changed().is_ok()).map(|s| s.epoch)
     }
 
     /// Waits until this node may write.
@@ -141,6 +156,9 @@ impl Journal {
     pub async fn ready(&self, deadline: Instant) -> Result<Seen, AppendError> {
         let mut standing = self.inner.standing.clone();
         let ready = async {
+            if standing.has_changed().is_err() && standing.borrow().stopped.is_none() {
+                return Err(AppendError::Unavailable("the writer has ended".into()));
+            }
             let standing = standing.wait_for(|s| s.leading.is_some() || s.stopped.is_some()).await;
             match standing.as_deref() {
                 Ok(Standing { leading: Some(seen), .. }) => Ok(*seen),
@@ -175,7 +193,9 @@ impl Journal {
             // writer compares the version with what changed since.
             page = next.events.len();
             if next.seen.epoch != loaded.seen.epoch {
-                return Err(DatabaseError::Unsuitable("the writer changed while a stream was loading; try again".into()));
+                return Err(DatabaseError::Unsuitable(
+                    "the writer changed while a stream was loading; try again".into(),
+                ));
             }
             loaded.events.extend(next.events);
             loaded.seen = next.seen;
@@ -198,7 +218,8 @@ impl Journal {
     /// [`AppendError::CommandReused`] when that was another command.
     pub async fn earlier(&self, stamp: &CommandStamp) -> Result<Result<Outcome, Seen>, AppendError> {
         loop {
-            let look_up = move || async move { lookup::earlier(&self.inner.pool, stamp).await.map(|(s, e)| (s, (s, e))) };
+            let look_up =
+                move || async move { lookup::earlier(&self.inner.pool, stamp).await.map(|(s, e)| (s, (s, e))) };
             let (seen, earlier) = self.in_epoch(look_up).await?;
             let Some(earlier) = earlier else { return Ok(Err(seen)) };
             if self.wait_durable(seen).await.is_ok() {
@@ -218,7 +239,9 @@ impl Journal {
             let leading = self.ready(deadline).await?;
             match look_up().await {
                 Ok((seen, found)) if seen.epoch == leading.epoch => return Ok(found),
-                Ok(_) if Instant::now() >= deadline => return Err(AppendError::Unavailable("another node is the writer".into())),
+                Ok(_) if Instant::now() >= deadline => {
+                    return Err(AppendError::Unavailable("another node is the writer".into()));
+                }
                 Err(error) if !error.is_connection() || Instant::now() >= deadline => {
                     return Err(AppendError::Unavailable(error.to_string()));
                 }
@@ -232,7 +255,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn resolve(&self, tenant: daybook_domain::TenantId, tenant_position: u64) -> Result<Option<u64>, DatabaseError> {
+    pub async fn resolve(
+        &self,
+        tenant: daybook_domain::TenantId,
+        tenant_position: u64,
+    ) -> Result<Option<u64>, DatabaseError> {
         resolve(&self.inner.pool, tenant, tenant_position).await
     }
 
@@ -243,7 +270,8 @@ impl Journal {
     pub async fn wait_durable(&self, seen: Seen) -> Result<(), AppendError> {
         let mut durable = self.inner.durable.clone();
         let mut standing = self.inner.standing.clone();
-        let reached = durable.wait_for(|d| d.seen.epoch > seen.epoch || (d.seen.epoch == seen.epoch && d.seen.batch >= seen.batch));
+        let reached = durable
+            .wait_for(|d| d.seen.epoch > seen.epoch || (d.seen.epoch == seen.epoch && d.seen.batch >= seen.batch));
         let over = standing.wait_for(|s| s.leading.is_none_or(|l| l.epoch != seen.epoch));
         tokio::select! {
             biased;
@@ -278,8 +306,9 @@ impl Journal {
                     return Err(AppendError::Stale);
                 }
                 let (pool, wanted) = (&self.inner.pool, &append);
-                let facts =
-                    self.in_epoch(move || async move { lookup::facts(pool, wanted).await.map(|f| (f.seen, f)) }).await?;
+                let facts = self
+                    .in_epoch(move || async move { lookup::facts(pool, wanted).await.map(|f| (f.seen, f)) })
+                    .await?;
                 if let Some(answer) = judge(&append, &facts) {
                     match self.wait_durable(facts.seen).await {
                         Ok(()) => return answer,
@@ -323,7 +352,9 @@ impl Journal {
         match self.inner.requests.try_send(Message::Append(prepared, answer)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(AppendError::Overloaded),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(AppendError::Unavailable("the writer has ended".into())),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(AppendError::Unavailable("the writer has ended".into()));
+            }
         }
         match tokio::time::timeout_at(deadline, answered).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -338,7 +369,8 @@ fn judge(append: &Append, facts: &lookup::Facts) -> Option<Result<Outcome, Appen
     if let Some(earlier) = &facts.earlier {
         return Some(earlier.answer(&append.command));
     }
-    let expected = append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
+    let expected =
+        append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
     for ((stream, expected), actual) in expected.zip(&facts.versions) {
         if expected != *actual {
             return Some(Err(AppendError::Conflict { stream: stream.clone(), expected, actual: *actual }));

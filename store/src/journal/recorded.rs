@@ -6,7 +6,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// The columns that [`RecordedEvent::from_row`] reads, in its order, of a table named `e`.
-pub const COLUMNS: &str = "e.position, e.tenant_id, e.tenant_position, e.stream_type, e.stream_id, e.sequence, e.event_id,
+pub const COLUMNS: &str =
+    "e.position, e.tenant_id, e.tenant_position, e.stream_type, e.stream_id, e.sequence, e.event_id,
  e.event_type, e.event_version, e.recorded_at, e.payload, e.metadata";
 
 /// One event, personal fields still sealed.

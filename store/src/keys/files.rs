@@ -27,7 +27,9 @@ pub enum KeyFileError {
     Mode(PathBuf, u32),
     #[error("key file {0} is damaged: restore it from your backup of the key directory")]
     Damaged(PathBuf),
-    #[error("key file {0} is missing but the journal has data: restore it from your backup of the key directory; a new key could not read what is there")]
+    #[error(
+        "key file {0} is missing but the journal has data: restore it from your backup of the key directory; a new key could not read what is there"
+    )]
     Missing(PathBuf),
 }
 
@@ -44,7 +46,12 @@ impl KeyFiles {
     ///
     /// # Errors
     /// When a file is missing beside data, damaged, or readable by others.
-    pub fn open(directory: &Path, may_create: bool, signer_name: &str, system: &dyn System) -> Result<Self, KeyFileError> {
+    pub fn open(
+        directory: &Path,
+        may_create: bool,
+        signer_name: &str,
+        system: &dyn System,
+    ) -> Result<Self, KeyFileError> {
         if may_create {
             let io = |source| KeyFileError::Io { path: directory.to_owned(), verb: "created", source };
             fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
@@ -56,7 +63,10 @@ impl KeyFiles {
                 let mut key = Zeroizing::new([0u8; 32]);
                 system.random(key.as_mut());
                 let text = if name == SIGNING {
-                    Signer::generate(signer_name, &key).map_err(|_| KeyFileError::Damaged(path.clone()))?.skey().to_string()
+                    Signer::generate(signer_name, &key)
+                        .map_err(|_| KeyFileError::Damaged(path.clone()))?
+                        .skey()
+                        .to_string()
                 } else {
                     STANDARD.encode(key.as_ref())
                 };

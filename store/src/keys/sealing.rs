@@ -81,7 +81,9 @@ impl Sealer {
         }
         let keys = self.keys.keys(tenant, &subjects).await?;
         walk(&mut value, &mut String::new(), &mut |field, path| {
-            let (Some(subject), Some(sealed)) = (subject(field), field.get("sealed").and_then(Value::as_str)) else { return Ok(()) };
+            let (Some(subject), Some(sealed)) = (subject(field), field.get("sealed").and_then(Value::as_str)) else {
+                return Ok(());
+            };
             let damaged = || SealError::Damaged { event, path: path.to_owned() };
             *field = match keys.get(&subject).ok_or(SealError::Key(KeyError::Missing { tenant, subject }))? {
                 None => serde_json::json!({ SUBJECT: subject, "erased": true }),
@@ -125,7 +127,11 @@ fn subjects(value: &Value, member: &str) -> BTreeSet<SubjectId> {
 }
 
 /// Visits every personal field with its JSON pointer.
-fn walk(value: &mut Value, path: &mut String, visit: &mut impl FnMut(&mut Value, &str) -> Result<(), SealError>) -> Result<(), SealError> {
+fn walk(
+    value: &mut Value,
+    path: &mut String,
+    visit: &mut impl FnMut(&mut Value, &str) -> Result<(), SealError>,
+) -> Result<(), SealError> {
     if value.get(SUBJECT).is_some() {
         return visit(value, path);
     }

@@ -18,7 +18,9 @@ const CACHED_MAX: NonZeroUsize = NonZeroUsize::new(20_000).unwrap();
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("the key of subject {subject} in tenant {tenant} is missing: restore the key tables; this is not an erasure")]
+    #[error(
+        "the key of subject {subject} in tenant {tenant} is missing: restore the key tables; this is not an erasure"
+    )]
     Missing { tenant: TenantId, subject: SubjectId },
     #[error("the key of subject {0} was erased; its data cannot be written again")]
     Erased(SubjectId),
@@ -56,7 +58,11 @@ impl KeyStore {
     ///
     /// # Errors
     /// [`KeyError::Missing`] when a key is not there at all.
-    pub async fn keys(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, Option<SubjectKey>>, KeyError> {
+    pub async fn keys(
+        &self,
+        tenant: TenantId,
+        subjects: &BTreeSet<SubjectId>,
+    ) -> Result<HashMap<SubjectId, Option<SubjectKey>>, KeyError> {
         let found = self.find(tenant, subjects).await?;
         match subjects.iter().find(|s| !found.contains_key(s)) {
             Some(subject) => Err(KeyError::Missing { tenant, subject: *subject }),
@@ -69,7 +75,11 @@ impl KeyStore {
     ///
     /// # Errors
     /// [`KeyError::Erased`]: what was forgotten stays forgotten.
-    pub async fn keys_to_write(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, SubjectKey>, KeyError> {
+    pub async fn keys_to_write(
+        &self,
+        tenant: TenantId,
+        subjects: &BTreeSet<SubjectId>,
+    ) -> Result<HashMap<SubjectId, SubjectKey>, KeyError> {
         let mut found = self.find(tenant, subjects).await?;
         let missing: Vec<SubjectId> = subjects.iter().filter(|s| !found.contains_key(s)).copied().collect();
         if !missing.is_empty() {
@@ -87,7 +97,11 @@ impl KeyStore {
         Ok(keys)
     }
 
-    async fn find(&self, tenant: TenantId, subjects: &BTreeSet<SubjectId>) -> Result<HashMap<SubjectId, Cached>, KeyError> {
+    async fn find(
+        &self,
+        tenant: TenantId,
+        subjects: &BTreeSet<SubjectId>,
+    ) -> Result<HashMap<SubjectId, Cached>, KeyError> {
         let mut found = HashMap::new();
         {
             let mut cache = self.cache();
@@ -115,8 +129,12 @@ impl KeyStore {
             let key = match wrapped {
                 None => None,
                 Some(wrapped) => {
-                    let tenant_key = unwrap(self.files.root(), row.get(2), tenant.0.as_bytes()).ok_or(KeyError::WrongRoot(tenant))?;
-                    Some(unwrap(&tenant_key, &wrapped, &subject_aad(tenant, subject)).ok_or(KeyError::WrongRoot(tenant))?)
+                    let tenant_key = unwrap(self.files.root(), row.get(2), tenant.0.as_bytes())
+                        .ok_or(KeyError::WrongRoot(tenant))?;
+                    Some(
+                        unwrap(&tenant_key, &wrapped, &subject_aad(tenant, subject))
+                            .ok_or(KeyError::WrongRoot(tenant))?,
+                    )
                 }
             };
             self.cache().put((tenant, subject), key.clone());
@@ -141,7 +159,8 @@ impl KeyStore {
         let wrapped: Vec<u8> = match row.first() {
             Some(row) => row.get(0),
             None => {
-                let rows = self.pool.query("select wrapped from keys.tenant_keys where tenant_id = $1", &[&tenant.0]).await?;
+                let rows =
+                    self.pool.query("select wrapped from keys.tenant_keys where tenant_id = $1", &[&tenant.0]).await?;
                 rows.first().map(|r| r.get(0)).ok_or(KeyError::WrongRoot(tenant))?
             }
         };

@@ -31,14 +31,16 @@ impl TestServer {
     /// # Panics
     /// When PostgreSQL cannot be started: without it there is nothing to test.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
-        Self::start_in(if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() }, settings).await
+        Self::start_in(if Path::new("/dev/shm").is_dir() { "/dev/shm".into() } else { std::env::temp_dir() }, settings)
+            .await
     }
 
     /// # Panics
     /// As [`TestServer::start`].
     pub async fn start_in(parent: PathBuf, settings: &[(&str, &str)]) -> Self {
         use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::Builder::new().prefix("daybook-test-").tempdir_in(parent).expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("daybook-test-").tempdir_in(parent).expect("a temporary directory");
         // The server may run as another user than the test.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).expect("a mode");
         let mut config = KeeperConfig::new(directory.path());
@@ -60,7 +62,12 @@ impl TestServer {
     /// After [`TestServer::stop`].
     pub fn url(&self) -> String {
         let cluster = self.cluster.as_ref().expect("a running server");
-        format!("host='{}' port={} user={} dbname=postgres", cluster.socket_dir().display(), cluster.port(), cluster.superuser())
+        format!(
+            "host='{}' port={} user={} dbname=postgres",
+            cluster.socket_dir().display(),
+            cluster.port(),
+            cluster.superuser()
+        )
     }
 
     pub fn directory(&self) -> &Path {

@@ -33,6 +33,8 @@ struct Recorded {
 /// The journal, recomputed.
 #[derive(Default)]
 struct Journal {
+    /// Not when an old writer may live on beside a new one.
+    epochs_rise: bool,
     batch: u64,
     epoch: u64,
     recorded_at_us: Micros,
@@ -54,7 +56,7 @@ struct Journal {
 /// # Errors
 /// The first thing that does not hold.
 pub(crate) fn audit_structure(db: &SimDatabase, history: &History) -> Finding {
-    let journal = Journal::read(db, history)?;
+    let journal = Journal::read(db, history, false)?;
     for answered in history.answers.iter().filter(|a| matches!(a.result, Err(AppendError::Database(_)))) {
         journal.check_answer(answered)?;
     }
@@ -66,16 +68,28 @@ pub(crate) fn audit_structure(db: &SimDatabase, history: &History) -> Finding {
 /// # Errors
 /// The first thing that does not hold.
 pub(crate) fn audit(db: &SimDatabase, history: &History, followers: &[Follower]) -> Finding {
-    let journal = Journal::read(db, history)?;
+    let journal = Journal::read(db, history, true)?;
     for answered in &history.answers {
         journal.check_answer(answered)?;
     }
     journal.check_submissions(history)?;
     for follower in followers {
         let (handed, events) = (&follower.handed, &journal.events);
-        ensure!(handed.len() <= events.len(), "follower {} was handed {} events of {}", follower.id, handed.len(), events.len());
+        ensure!(
+            handed.len() <= events.len(),
+            "follower {} was handed {} events of {}",
+            follower.id,
+            handed.len(),
+            events.len()
+        );
         if let Some(at) = handed.iter().zip(events).position(|(h, e)| h != e) {
-            return Err(format!("follower {} was handed {} at position {}, where {} stands now", follower.id, handed[at], at + 1, events[at]));
+            return Err(format!(
+                "follower {} was handed {} at position {}, where {} stands now",
+                follower.id,
+                handed[at],
+                at + 1,
+                events[at]
+            ));
         }
     }
     for (position, id) in &history.handed {
@@ -86,8 +100,8 @@ pub(crate) fn audit(db: &SimDatabase, history: &History, followers: &[Follower])
 }
 
 impl Journal {
-    fn read(db: &SimDatabase, history: &History) -> Result<Journal, String> {
-        let mut journal = Journal::default();
+    fn read(db: &SimDatabase, history: &History, epochs_rise: bool) -> Result<Journal, String> {
+        let mut journal = Journal { epochs_rise, ..Journal::default() };
         for (index, record) in db.log.iter().enumerate() {
             if let Record::Batch(batch) = record {
                 journal.add(index, batch, history)?;
@@ -95,7 +109,10 @@ impl Journal {
         }
         for (key, taken) in &journal.keys {
             let taken = taken.last().is_some_and(|(_, taken)| *taken);
-            ensure!(db.tables.claims.contains(key) == taken, "the table of unique keys differs from its history at {key:?}");
+            ensure!(
+                db.tables.claims.contains(key) == taken,
+                "the table of unique keys differs from its history at {key:?}"
+            );
         }
         Ok(journal)
     }
@@ -103,23 +120,38 @@ impl Journal {
     fn add(&mut self, index: usize, batch: &Batch, history: &History) -> Finding {
         let number = batch.number;
         ensure!(number == self.batch + 1, "batch {number} came after batch {}", self.batch);
-        ensure!(batch.epoch >= self.epoch, "batch {number} is of epoch {}, its predecessor of {}", batch.epoch, self.epoch);
+        ensure!(
+            batch.epoch >= self.epoch || !self.epochs_rise,
+            "batch {number} is of epoch {}, its predecessor of {}",
+            batch.epoch,
+            self.epoch
+        );
         ensure!(batch.recorded_at_us >= self.recorded_at_us, "the recorded time runs backwards at batch {number}");
         let first = self.events.len() as u64 + 1;
-        ensure!(batch.first_position == first, "batch {number} begins at position {}, not {first}", batch.first_position);
+        ensure!(
+            batch.first_position == first,
+            "batch {number} begins at position {}, not {first}",
+            batch.first_position
+        );
         ensure!(
             batch.last_position + 1 == first + batch.events.len() as u64,
-            "batch {number} says it ends at {} but has {} events", batch.last_position, batch.events.len()
+            "batch {number} says it ends at {} but has {} events",
+            batch.last_position,
+            batch.events.len()
         );
         (self.batch, self.epoch, self.recorded_at_us) = (number, batch.epoch, batch.recorded_at_us);
         self.times.push((index, batch.recorded_at_us));
 
         let mut rows = batch.events.iter().enumerate().peekable();
         for (n, member) in batch.members.iter().enumerate() {
-            let submission = history.submissions.get(&member.ticket).ok_or_else(|| format!("nobody asked for ticket {}", member.ticket))?;
+            let submission = history
+                .submissions
+                .get(&member.ticket)
+                .ok_or_else(|| format!("nobody asked for ticket {}", member.ticket))?;
             let append = &submission.append;
             ensure!(*append == member.append, "what ticket {} wrote is not what was asked for", member.ticket);
-            let key = |stream: &daybook_store::journal::StreamId| StreamKey { tenant: append.tenant, stream: stream.clone() };
+            let key =
+                |stream: &daybook_store::journal::StreamId| StreamKey { tenant: append.tenant, stream: stream.clone() };
             // The states that were decided on must be the ones that stand here.
             let looked_at = append.streams.iter().map(|s| &s.stream).chain(append.reads.iter().map(|r| &r.0));
             for (stream, basis) in looked_at.zip(&submission.basis) {
@@ -136,13 +168,26 @@ impl Journal {
             let before = self.trees.get(&append.tenant).map_or(0, RightEdge::size);
             for (s, stream) in append.streams.iter().enumerate() {
                 for (e, event) in stream.events.iter().enumerate() {
-                    let (at, row) = rows.next().ok_or_else(|| format!("batch {number} lacks events of ticket {}", member.ticket))?;
+                    let (at, row) = rows
+                        .next()
+                        .ok_or_else(|| format!("batch {number} lacks events of ticket {}", member.ticket))?;
                     ensure!(row.source == (n, s, e), "batch {number} has its events in another order than its appends");
-                    ensure!(row.position == first + at as u64, "batch {number} says position {} for {}", row.position, first + at as u64);
+                    ensure!(
+                        row.position == first + at as u64,
+                        "batch {number} says position {} for {}",
+                        row.position,
+                        first + at as u64
+                    );
                     ensure!(self.event_ids.insert(event.event_id), "event {} is in the journal twice", event.event_id);
                     let state = self.streams.entry(key(&stream.stream)).or_default();
                     *state = fold(*state, event.event_id);
-                    ensure!(row.sequence == state.0, "{} has sequence {} where {} was due", stream.stream, row.sequence, state.0);
+                    ensure!(
+                        row.sequence == state.0,
+                        "{} has sequence {} where {} was due",
+                        stream.stream,
+                        row.sequence,
+                        state.0
+                    );
                     self.versions.entry(key(&stream.stream)).or_default().push((index, state.0));
                     let tree = self.trees.entry(append.tenant).or_default();
                     let leaf = Leaf {
@@ -159,7 +204,12 @@ impl Journal {
                         metadata_sha256: Sha256::digest(event.metadata.as_bytes()).into(),
                     };
                     let hash = leaf.hash();
-                    ensure!(row.tenant_position == tree.size() + 1, "tenant position {} where {} was due", row.tenant_position, tree.size() + 1);
+                    ensure!(
+                        row.tenant_position == tree.size() + 1,
+                        "tenant position {} where {} was due",
+                        row.tenant_position,
+                        tree.size() + 1
+                    );
                     ensure!(row.leaf_hash == hash, "the leaf of event {} is not its hash", event.event_id);
                     tree.push(hash);
                     self.events.push(event.event_id);
@@ -167,7 +217,12 @@ impl Journal {
             }
             for (key, _) in &append.claims {
                 let uses = self.keys.entry(key.clone()).or_default();
-                ensure!(!uses.last().is_some_and(|u| u.1), "ticket {} took a key of kind {} that was taken", member.ticket, key.kind);
+                ensure!(
+                    !uses.last().is_some_and(|u| u.1),
+                    "ticket {} took a key of kind {} that was taken",
+                    member.ticket,
+                    key.kind
+                );
                 uses.push((index, true));
             }
             for key in &append.releases {
@@ -176,21 +231,36 @@ impl Journal {
             let outcome = &batch.outcomes[n];
             let after = self.trees.get(&append.tenant).map_or(0, RightEdge::size);
             ensure!(
-                (outcome.first_tenant_position, outcome.last_tenant_position, outcome.last_position, outcome.tenant, outcome.recorded_at_us)
-                    == (before + 1, after, self.events.len() as u64, append.tenant, batch.recorded_at_us),
-                "the record of ticket {} tells other positions than it has: {outcome:?}", member.ticket
+                (
+                    outcome.first_tenant_position,
+                    outcome.last_tenant_position,
+                    outcome.last_position,
+                    outcome.tenant,
+                    outcome.recorded_at_us
+                ) == (before + 1, after, self.events.len() as u64, append.tenant, batch.recorded_at_us),
+                "the record of ticket {} tells other positions than it has: {outcome:?}",
+                member.ticket
             );
-            let recorded = Recorded { index, ticket: member.ticket, digest: append.command.digest, outcome: outcome.clone() };
+            let recorded =
+                Recorded { index, ticket: member.ticket, digest: append.command.digest, outcome: outcome.clone() };
             let command = (append.command.tenant, append.command.id);
-            ensure!(self.commands.insert(command, recorded).is_none(), "command {} was carried out twice", append.command.id);
+            ensure!(
+                self.commands.insert(command, recorded).is_none(),
+                "command {} was carried out twice",
+                append.command.id
+            );
         }
         ensure!(rows.next().is_none(), "batch {number} has events of nobody");
 
         let heads = batch.heads.iter().map(|h| (h.tenant, h)).collect::<BTreeMap<_, _>>();
-        let touched = batch.members.iter().filter(|m| m.append.events() > 0).map(|m| m.append.tenant).collect::<BTreeSet<_>>();
+        let touched =
+            batch.members.iter().filter(|m| m.append.events() > 0).map(|m| m.append.tenant).collect::<BTreeSet<_>>();
         ensure!(heads.keys().copied().eq(touched), "batch {number} does not bring exactly the heads of its tenants");
         for (tenant, head) in heads {
-            ensure!(self.trees.get(&tenant) == Some(&head.edge), "the head of {tenant:?} in batch {number} is not the tree of its events");
+            ensure!(
+                self.trees.get(&tenant) == Some(&head.edge),
+                "the head of {tenant:?} in batch {number} is not the tree of its events"
+            );
         }
         Ok(())
     }
@@ -203,20 +273,37 @@ impl Journal {
         let was_durable = |index: usize| index < answered.durable;
         match &answered.result {
             Ok(outcome) => {
-                let Some(recorded) = recorded else { return Err(format!("{who} was told that it succeeded, and there is no trace of it")) };
-                ensure!(recorded.digest == append.command.digest, "{who} was told that it succeeded; what is there is another content");
-                let told = Outcome { seen: recorded.outcome.seen, deduplicated: recorded.outcome.deduplicated, ..outcome.clone() };
+                let Some(recorded) = recorded else {
+                    return Err(format!("{who} was told that it succeeded, and there is no trace of it"));
+                };
+                ensure!(
+                    recorded.digest == append.command.digest,
+                    "{who} was told that it succeeded; what is there is another content"
+                );
+                let told = Outcome {
+                    seen: recorded.outcome.seen,
+                    deduplicated: recorded.outcome.deduplicated,
+                    ..outcome.clone()
+                };
                 ensure!(told == recorded.outcome, "{who} was told {outcome:?}, and it is {:?}", recorded.outcome);
             }
             Err(AppendError::Conflict { stream, expected, actual }) => {
                 let key = StreamKey { tenant: append.tenant, stream: stream.clone() };
                 let stood = *actual == 0
-                    || self.versions.get(&key).is_some_and(|v| v.iter().any(|(index, version)| was_durable(*index) && version == actual));
-                ensure!(expected != actual && stood, "{who} was told that {stream} has {actual} events, not {expected}; it never had");
+                    || self
+                        .versions
+                        .get(&key)
+                        .is_some_and(|v| v.iter().any(|(index, version)| was_durable(*index) && version == actual));
+                ensure!(
+                    expected != actual && stood,
+                    "{who} was told that {stream} has {actual} events, not {expected}; it never had"
+                );
             }
             Err(AppendError::KeyTaken { .. }) => {
                 let taken = append.claims.iter().any(|(key, _)| {
-                    self.keys.get(key).is_some_and(|uses| uses.iter().any(|(index, taken)| was_durable(*index) && *taken))
+                    self.keys
+                        .get(key)
+                        .is_some_and(|uses| uses.iter().any(|(index, taken)| was_durable(*index) && *taken))
                 });
                 ensure!(taken, "{who} was told that its key is taken; it never was");
             }
@@ -230,11 +317,16 @@ impl Journal {
                 ensure!(late, "{who} was told that it is too late; it was not");
             }
             Err(AppendError::Database(reason)) => {
-                let poisonous = append.streams.iter().flat_map(|s| &s.events).any(|e| e.metadata == crate::database::POISON);
+                let poisonous =
+                    append.streams.iter().flat_map(|s| &s.events).any(|e| e.metadata == crate::database::POISON);
                 ensure!(poisonous, "{who}, a healthy append, was refused by the database: {reason}");
             }
             Err(
-                AppendError::Unavailable(_) | AppendError::Overloaded | AppendError::UnknownOutcome(_) | AppendError::Stale | AppendError::Invalid(_),
+                AppendError::Unavailable(_)
+                | AppendError::Overloaded
+                | AppendError::UnknownOutcome(_)
+                | AppendError::Stale
+                | AppendError::Invalid(_),
             ) => {}
         }
         Ok(())
@@ -253,13 +345,18 @@ impl Journal {
                 let refused = match &answered.result {
                     Ok(_) | Err(AppendError::UnknownOutcome(_)) => false,
                     // These speak of one call, the others of the command.
-                    Err(AppendError::Unavailable(_) | AppendError::Overloaded | AppendError::Stale) => answered.call == submission.call,
+                    Err(AppendError::Unavailable(_) | AppendError::Overloaded | AppendError::Stale) => {
+                        answered.call == submission.call
+                    }
                     Err(_) => true,
                 };
                 ensure!(
                     !(same && refused && answered.order > submission.order),
                     "client {} was told {:?} of command {}, but its ticket {} is in the journal",
-                    answered.client, answered.result, answered.append.command.id.as_u128(), recorded.ticket
+                    answered.client,
+                    answered.result,
+                    answered.append.command.id.as_u128(),
+                    recorded.ticket
                 );
             }
         }

@@ -171,9 +171,7 @@ impl SimDatabase {
         let streams = append.streams.iter().map(|s| &s.stream).chain(append.reads.iter().map(|r| &r.0));
         Facts {
             seen: tables.seen,
-            versions: streams
-                .map(|s| tables.state(&StreamKey { tenant: append.tenant, stream: s.clone() }))
-                .collect(),
+            versions: streams.map(|s| tables.state(&StreamKey { tenant: append.tenant, stream: s.clone() })).collect(),
             earlier: tables.commands.get(&(append.command.tenant, append.command.id)).cloned(),
             taken: append.claims.iter().map(|(c, _)| tables.claims.contains(c)).collect(),
             head: tables.heads.get(&append.tenant).cloned().unwrap_or_default(),
@@ -187,7 +185,10 @@ impl SimDatabase {
 
     /// Commit that carries a submission, if any.
     pub(crate) fn tickets(&self) -> impl Iterator<Item = Ticket> {
-        self.log.iter().filter_map(|r| if let Record::Batch(b) = r { Some(b) } else { None }).flat_map(|b| b.members.iter().map(|m| m.ticket))
+        self.log
+            .iter()
+            .filter_map(|r| if let Record::Batch(b) = r { Some(b) } else { None })
+            .flat_map(|b| b.members.iter().map(|m| m.ticket))
     }
 }
 

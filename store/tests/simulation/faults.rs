@@ -8,7 +8,9 @@ use daybook_store::system::Micros;
 pub(crate) enum Fault {
     /// The database server loses power at a moment at which it has something to lose; gives up
     /// waiting for one after so many looks.
-    Crash { looks: u32 },
+    Crash {
+        looks: u32,
+    },
     /// One connection of a node's session is cut.
     Cut(usize),
     /// All connections of a node's session are cut.
@@ -27,6 +29,8 @@ pub(crate) enum Fault {
     DatabaseClock,
 }
 
+const KINDS: usize = 28;
+
 /// How often all callers come at once.
 const RUSH_US: Micros = 120_000;
 
@@ -38,21 +42,21 @@ impl World {
 
     pub(crate) fn plan_faults(&mut self) {
         // Some seeds are about one thing only.
-        let favourite = self.rng.below(24);
+        let favourite = self.rng.below(KINDS);
         for _ in 0..self.rng.range(2, 16) {
-            let kind = if self.rng.chance(400) { favourite } else { self.rng.below(24) };
+            let kind = if self.rng.chance(400) { favourite } else { self.rng.below(KINDS) };
             let node = self.rng.below(self.nodes.len());
             let fault = match kind {
                 0..=6 => Fault::Crash { looks: 2_000 },
                 7..=8 => Fault::Cut(node),
-                9..=10 => Fault::CutAll(node),
-                11 => Fault::Tangle,
+                9..=11 => Fault::CutAll(node),
                 12..=14 => Fault::Pause(node),
                 15..=17 => Fault::Kill(node),
                 18 => Fault::ShutDown(node),
                 19 => Fault::ClockSlips(node),
                 20..=22 => Fault::ClockJumps(node),
-                _ => Fault::DatabaseClock,
+                23 => Fault::DatabaseClock,
+                _ => Fault::Tangle,
             };
             let at = self.rng.range(30_000, HEAL_AT - 300_000);
             // Most faults meet a rush.
@@ -62,7 +66,12 @@ impl World {
             if self.rng.chance(400) {
                 let soon = at + self.rng.range(0, 8_000);
                 let node = self.leader().unwrap_or(node);
-                let other = self.rng.pick(&[Fault::CutAll(node), Fault::Crash { looks: 0 }, Fault::Pause(node), Fault::Kill(node)]);
+                let other = self.rng.pick(&[
+                    Fault::CutAll(node),
+                    Fault::Crash { looks: 0 },
+                    Fault::Pause(node),
+                    Fault::Kill(node),
+                ]);
                 self.after(soon, Event::Fault(other));
             }
         }
@@ -77,7 +86,8 @@ impl World {
             return;
         }
         // Most trouble is worth more where the writing is done.
-        let aim = |node: usize, world: &mut World| if world.rng.chance(600) { world.leader().unwrap_or(node) } else { node };
+        let aim =
+            |node: usize, world: &mut World| if world.rng.chance(600) { world.leader().unwrap_or(node) } else { node };
         if !matches!(fault, Fault::Crash { looks: 1.. }) {
             trace!(self, "fault: {fault:?}");
         }

@@ -27,7 +27,7 @@ pub(crate) struct Rows {
 impl Follower {
     pub(crate) fn new(id: usize, nodes: usize, rng: &mut Rng) -> Self {
         let node = (id < nodes).then_some(id);
-        Follower { id, node, cursor: Cursor { position: 0 }, page: rng.pick(&[1, 5, 100]), read: 0, handed: Vec::new() }
+        Follower { id, node, cursor: Cursor { position: 0 }, page: rng.pick(&[2, 7, 100]), read: 0, handed: Vec::new() }
     }
 
     pub(crate) fn is_remote(&self) -> bool {
@@ -54,7 +54,7 @@ impl World {
     }
 
     fn poll_later(&mut self, follower: usize) {
-        let delay = self.rng.range(2_000, 20_000);
+        let delay = self.rng.range(2_000, 50_000);
         self.after(delay, Event::FollowerPoll(follower));
     }
 
@@ -71,7 +71,10 @@ impl World {
         }
         let rows = Rows { life: self.server.life, events, flushed: None };
         let delay = self.latency();
-        self.after(delay, if remote { Event::FollowerFlush(follower, read, rows) } else { Event::FollowerRows(follower, read, rows) });
+        self.after(
+            delay,
+            if remote { Event::FollowerFlush(follower, read, rows) } else { Event::FollowerRows(follower, read, rows) },
+        );
     }
 
     /// On the same session as the read: it fails when the server has crashed in between.
@@ -104,7 +107,8 @@ impl World {
             self.followers[follower].handed.push(id);
             self.history.handed.insert(position, id);
             if self.settings.peek && position > self.db.durable_position() {
-                return self.fail(format!("follower {follower} was handed position {position}, which a crash would lose"));
+                return self
+                    .fail(format!("follower {follower} was handed position {position}, which a crash would lose"));
             }
         }
         self.after(100, Event::FollowerPoll(follower));

@@ -7,26 +7,30 @@
 //! It refuses to know PostgreSQL: that the real one keeps the promises modelled here is the crash
 //! campaign's to show.
 
+mod appending;
 mod checker;
 mod client;
 mod database;
 mod faults;
 mod follower;
 mod history;
+mod lease;
 mod node;
 mod random;
 mod server;
 mod workload;
 mod world;
 
-use daybook_store::journal::machine::Plant;
 use database::Fence;
+use daybook_store::journal::machine::Plant;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use world::{Planted, Report, Settings, World};
 
 const SEEDS: u64 = 2_000;
 /// Within how many seeds a planted fault has to be found.
-const PLANT_SEEDS: u64 = 400;
+const PLANT_SEEDS: u64 = 600;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -37,24 +41,43 @@ fn run(seed: u64, planted: Option<Planted>) -> Report {
     World::run(Settings { seed, planted, peek: planted.is_none(), trace: false })
 }
 
-/// Runs seeds until one fails; prints and returns it.
-fn first_failure(seeds: u64, planted: Option<Planted>, counters: &mut BTreeMap<&'static str, u64>) -> Option<(u64, String)> {
-    for seed in 0..seeds {
+type Counters = BTreeMap<&'static str, u64>;
+
+/// Runs seeds on every core until one fails in the way that is looked for; the lowest is the one
+/// that is returned, however the cores share them.
+fn first_failure(seeds: u64, planted: Option<Planted>, sign: &str) -> (Option<(u64, String)>, Counters) {
+    let next = AtomicU64::new(0);
+    let found = AtomicU64::new(u64::MAX);
+    let all = Mutex::new((BTreeMap::new(), Counters::new()));
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= seeds || seed > found.load(Ordering::Relaxed) {
+            break;
+        }
         let report = run(seed, planted);
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         for (what, n) in report.counters {
-            *counters.entry(what).or_default() += n;
+            *all.1.entry(what).or_default() += n;
         }
-        if let Some(failure) = report.failure {
-            println!("{planted:?}: seed {seed}: {failure}");
-            return Some((seed, failure));
+        if let Some(failure) = report.failure.filter(|f| f.contains(sign)) {
+            found.fetch_min(seed, Ordering::Relaxed);
+            all.0.insert(seed, failure);
         }
-    }
-    None
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let (failures, counters) = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    (failures.into_iter().next(), counters)
 }
 
-fn find(planted: Planted) {
-    let found = first_failure(PLANT_SEEDS, Some(planted), &mut BTreeMap::new());
-    assert!(found.is_some(), "{planted:?} was not found within {PLANT_SEEDS} seeds");
+/// The plant must be found by what it leads to.
+fn find(planted: Planted, sign: &str) {
+    let (found, _) = first_failure(PLANT_SEEDS, Some(planted), sign);
+    let Some((seed, failure)) = found else { panic!("{planted:?} was not found within {PLANT_SEEDS} seeds") };
+    println!("{planted:?}: seed {seed}: {failure}");
 }
 
 #[test]
@@ -66,22 +89,22 @@ fn no_seed_breaks_a_promise_and_every_danger_is_met() {
         return;
     }
     let seeds = number("DAYBOOK_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut counters = BTreeMap::new();
-    if let Some((seed, failure)) = first_failure(seeds, None, &mut counters) {
+    let (failed, counters) = first_failure(seeds, None, "");
+    if let Some((seed, failure)) = failed {
         panic!(
             "seed {seed}: {failure}\nwatch it: DAYBOOK_SIM_SEED={seed} cargo test -p daybook-store --test simulation no_seed -- --nocapture"
         );
     }
     println!("{seeds} seeds: {counters:#?}");
-    if seeds >= SEEDS {
+    if seeds >= 500 {
         for danger in DANGERS {
-            assert!(counters.get(danger).is_some_and(|n| *n >= 10), "{danger} hardly ever happened: {counters:#?}");
+            assert!(counters.get(danger).is_some_and(|n| *n >= 5), "{danger} hardly ever happened: {counters:#?}");
         }
     }
 }
 
 /// What must really have happened, or the simulation would be testing nothing.
-const DANGERS: [&str; 35] = [
+const DANGERS: [&str; 36] = [
     "answered_done",
     "answered_duplicate",
     "answered_failed",
@@ -90,6 +113,7 @@ const DANGERS: [&str; 35] = [
     "answered_refused",
     "answered_unavailable",
     "answered_unknown",
+    "bisected",
     "callers_cut_off",
     "clean_stops",
     "clock_stops",
@@ -130,33 +154,32 @@ fn the_same_seed_gives_the_same_history() {
 
 #[test]
 fn an_answer_before_the_flush_is_found() {
-    find(Planted::Writer(Plant::AnswerBeforeFlush));
+    find(Planted::Writer(Plant::AnswerBeforeFlush), "there is no trace of it");
 }
 
 #[test]
 fn a_stale_cache_after_a_lost_tail_is_found() {
-    find(Planted::Writer(Plant::StaleCache));
+    find(Planted::Writer(Plant::StaleCache), "was decided on");
 }
 
 #[test]
 fn a_missing_fence_is_found() {
-    find(Planted::Fence(Fence::Absent));
+    find(Planted::Fence(Fence::Absent), "came after batch");
 }
 
 #[test]
 fn the_batch_number_alone_keeps_two_writers_apart() {
-    let mut counters = BTreeMap::new();
-    let failure = first_failure(PLANT_SEEDS, Some(Planted::Fence(Fence::Alone)), &mut counters);
-    assert_eq!(failure, None);
+    let (failed, counters) = first_failure(PLANT_SEEDS, Some(Planted::Fence(Fence::Alone)), "");
+    assert_eq!(failed, None);
     assert!(counters.get("fence_hit").is_some_and(|n| *n >= 10), "the fence was hardly ever hit: {counters:#?}");
 }
 
 #[test]
 fn a_fence_that_is_noticed_last_is_found() {
-    find(Planted::Fence(Fence::Last));
+    find(Planted::Fence(Fence::Last), "a healthy append, was refused");
 }
 
 #[test]
 fn a_lease_that_forgets_an_old_backend_is_found() {
-    find(Planted::LeaseForgets);
+    find(Planted::LeaseForgets, "");
 }

@@ -3,7 +3,9 @@
 use crate::random::Rng;
 use crate::server::Session;
 use crate::world::{Event, World, trace};
-use daybook_store::journal::machine::{Answer, Batch, Config, Do, Effect, Input, Prepared, SessionInput, Ticket, Writer};
+use daybook_store::journal::machine::{
+    Answer, Batch, Config, Do, Effect, Input, Prepared, SessionInput, Ticket, Writer,
+};
 use daybook_store::journal::{Durable, Seen, StreamKey};
 use daybook_store::system::{Micros, Now};
 use std::collections::{BTreeMap, VecDeque};
@@ -92,7 +94,7 @@ impl World {
         }
     }
 
-    pub(crate) fn to_node(&mut self, node: usize, incarnation: u32, session: u64, input: SessionInput) {
+    pub(crate) fn deliver(&mut self, node: usize, incarnation: u32, session: u64, input: SessionInput) {
         if self.nodes[node].incarnation == incarnation && self.nodes[node].alive {
             self.nodes[node].steps.push_back((session, input));
             self.process_soon(node);
@@ -139,7 +141,8 @@ impl World {
         }
         if !self.healed && self.rng.chance(30) {
             // The requests wait in the channel while steps go on being served.
-            let delay = if self.rng.chance(300) { self.rng.range(20_000, 600_000) } else { self.rng.range(500, 20_000) };
+            let delay =
+                if self.rng.chance(300) { self.rng.range(20_000, 600_000) } else { self.rng.range(500, 20_000) };
             self.nodes[node].busy_until = self.now + delay;
             self.after(delay, Event::Process(node, incarnation));
             return;
@@ -180,7 +183,9 @@ impl World {
             Effect::Durable { seen, position } => {
                 if self.settings.peek && position > self.db.durable_position() {
                     let durable = self.db.durable_position();
-                    self.fail(format!("node {node} calls position {position} durable, but a crash would leave {durable}"));
+                    self.fail(format!(
+                        "node {node} calls position {position} durable, but a crash would leave {durable}"
+                    ));
                 }
                 self.nodes[node].durable = Durable { seen, position };
             }
@@ -203,7 +208,13 @@ impl World {
             }
             Effect::Do(number, step) => {
                 if let Do::Commit(batch) = &step {
-                    trace!(self, "node {node}: commits batch {} of epoch {}, {} members", batch.number, batch.epoch, batch.members.len());
+                    trace!(
+                        self,
+                        "node {node}: commits batch {} of epoch {}, {} members",
+                        batch.number,
+                        batch.epoch,
+                        batch.members.len()
+                    );
                     self.stir(batch.number ^ batch.epoch << 32);
                 }
                 if let Some(session) = self.nodes[node].session.clone().filter(|s| s.number == number) {
@@ -241,7 +252,8 @@ impl World {
             return;
         }
         if let Answer::Done(_) = answer
-            && let Some(command) = self.history.submissions.get(&ticket).map(|s| (s.append.command.tenant, s.append.command.id))
+            && let Some(command) =
+                self.history.submissions.get(&ticket).map(|s| (s.append.command.tenant, s.append.command.id))
             && self.db.tables.commands.get(&command).is_none_or(|row| row.index >= self.db.durable)
         {
             self.fail(format!("node {node} answers ticket {ticket} with success, but a crash would lose the append"));

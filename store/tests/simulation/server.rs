@@ -5,7 +5,7 @@
 
 use crate::database::{Fence, Lease, Record};
 use crate::random::Rng;
-use crate::world::{Event, Planted, World, trace};
+use crate::world::{Event, World, trace};
 use daybook_store::journal::machine::{Backend, Do, JournalHead, RefusedBy, SessionInput};
 use daybook_store::system::Micros;
 use std::collections::BTreeMap;
@@ -16,9 +16,9 @@ pub(crate) struct Conn {
     pub(crate) node: usize,
     pub(crate) incarnation: u32,
     pub(crate) session: u64,
-    backend: Backend,
+    pub(crate) backend: Backend,
     /// Of the lease that was granted on this connection.
-    epoch: u64,
+    pub(crate) epoch: u64,
     alive: bool,
     dying: bool,
     /// The client still listens.
@@ -50,14 +50,23 @@ pub(crate) struct Server {
     /// The next commit hangs in its backend while its node loses the session.
     pub(crate) tangle: bool,
     /// Leases that will be granted without the node's learning of it.
-    lost_grants: u32,
+    pub(crate) lost_grants: u32,
     /// The database's clock minus true time.
     pub(crate) clock_offset_us: Micros,
 }
 
 impl Server {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        Server { up: true, life: 0, conns: BTreeMap::new(), next_conn: 0, next_pid: 0, tangle: false, lost_grants: 0, clock_offset_us: rng.range(-300_000, 300_000) }
+        Server {
+            up: true,
+            life: 0,
+            conns: BTreeMap::new(),
+            next_conn: 0,
+            next_pid: 0,
+            tangle: false,
+            lost_grants: 0,
+            clock_offset_us: rng.range(-300_000, 300_000),
+        }
     }
 
     /// A pid that is free now; it may have belonged to somebody else before.
@@ -72,7 +81,7 @@ impl Server {
 }
 
 impl World {
-    fn database_clock(&self) -> Micros {
+    pub(crate) fn database_clock(&self) -> Micros {
         crate::node::EPOCH_US + self.now + self.server.clock_offset_us
     }
 
@@ -92,14 +101,16 @@ impl World {
             .map(|_| {
                 let backend = Backend { pid: self.server.pid(), started_us: self.database_clock() };
                 self.server.next_conn += 1;
-                let conn = Conn { node, incarnation, session, backend, epoch: 0, alive: true, dying: false, open: true };
+                let conn =
+                    Conn { node, incarnation, session, backend, epoch: 0, alive: true, dying: false, open: true };
                 self.server.conns.insert(self.server.next_conn, conn);
                 self.server.next_conn
             })
             .collect::<Vec<_>>();
         let listening = &mut self.nodes[node];
         if listening.incarnation == incarnation && listening.connecting == Some(session) {
-            listening.opened = Some(Session { number: session, writer: conns[0], control: conns[1], flushers: conns[2..].to_vec() });
+            listening.opened =
+                Some(Session { number: session, writer: conns[0], control: conns[1], flushers: conns[2..].to_vec() });
             self.reply(conns[1], SessionInput::Connected);
         } else {
             for conn in conns {
@@ -129,7 +140,12 @@ impl World {
         }
         match step {
             Do::Flush { .. } | Do::FirstFlush => {
-                let event = Event::FlushEnds { conn: Some(conn), step: Some(step), life: self.server.life, log: self.db.log.len() };
+                let event = Event::FlushEnds {
+                    conn: Some(conn),
+                    step: Some(step),
+                    life: self.server.life,
+                    log: self.db.log.len(),
+                };
                 let delay = self.disk();
                 self.after(delay, event);
             }
@@ -137,7 +153,8 @@ impl World {
             Do::Commit(_) if std::mem::take(&mut self.server.tangle) => self.entangle(conn, step),
             Do::Commit(_) | Do::ReadHead { .. } => {
                 let stalls = !self.healed && self.rng.chance(self.slow / 4);
-                let delay = if stalls { self.rng.range(20_000, 700_000) } else { self.latency() };
+                let work = if matches!(step, Do::Commit(_)) { self.rng.range(0, self.commit_us_max) } else { 0 };
+                let delay = if stalls { self.rng.range(20_000, 700_000) } else { work + self.latency() };
                 self.after(delay, Event::Execute(conn, step));
             }
             _ => {
@@ -151,11 +168,13 @@ impl World {
     /// takeovers break off as well, right after they have taken the lease.
     fn entangle(&mut self, conn: ConnId, step: Do) {
         self.count("entangled");
-        let hangs = self.rng.range(50_000, 500_000);
+        // Mostly so long that it ends about when the next takeover but one reads the head.
+        let hangs = if self.rng.chance(800) { self.rng.range(15_000, 80_000) } else { self.rng.range(1_000, 500_000) };
         self.after(hangs, Event::Execute(conn, step));
         self.server.lost_grants = self.rng.pick(&[0, 1, 1, 2]);
         let session = (self.server.conns[&conn].node, self.server.conns[&conn].session);
-        let conns = self.server.conns.iter().filter(|(_, c)| c.open && (c.node, c.session) == session).map(|(id, _)| *id);
+        let conns =
+            self.server.conns.iter().filter(|(_, c)| c.open && (c.node, c.session) == session).map(|(id, _)| *id);
         for conn in conns.collect::<Vec<_>>() {
             self.lose(conn);
             self.after(hangs + 300_000, Event::BackendDies(conn));
@@ -175,7 +194,11 @@ impl World {
                 }
                 Err(cause) => {
                     trace!(self, "server: batch {} of epoch {} refused: {cause}", batch.number, batch.epoch);
-                    self.count(if cause == RefusedBy::Fence { "fence_hit" } else { "data_refused" });
+                    self.count(match cause {
+                        RefusedBy::Fence => "fence_hit",
+                        RefusedBy::Data(_) if batch.members.len() > 1 => "bisected",
+                        RefusedBy::Data(_) => "data_refused",
+                    });
                     SessionInput::CommitRefused { batch: batch.number, cause }
                 }
             },
@@ -220,40 +243,6 @@ impl World {
         self.reply(conn, reply);
     }
 
-    fn take_lease(&mut self, conn: ConnId, node: usize) -> SessionInput {
-        let (lease, clock) = (self.db.tables.lease.clone(), self.database_clock());
-        if lease.holder != Some(node) && lease.expires_us >= clock {
-            self.count("lease_held");
-            return SessionInput::LeaseHeld { retry_in_us: lease.expires_us - clock };
-        }
-        let epoch = lease.epoch + 1;
-        self.count(if lease.holder == Some(node) { "lease_taken_again" } else { "lease_taken_over" });
-        trace!(self, "server: node {node} takes the lease, epoch {epoch}");
-        if let Some(conn) = self.server.conns.get_mut(&conn) {
-            conn.epoch = epoch;
-        }
-        // The old backend stays named until it is known to be gone: the next taker may not rely on
-        // this one's having seen to it.
-        let forgets = self.settings.planted == Some(Planted::LeaseForgets);
-        let backend = if forgets { Some(self.writer_backend(conn)) } else { lease.backend.clone() };
-        self.db.commit_durably(Record::Lease(Lease { epoch, holder: Some(node), backend, expires_us: clock + self.config.lease_ttl_us }));
-        if self.server.lost_grants > 0 {
-            self.server.lost_grants -= 1;
-            self.lose(conn);
-        }
-        SessionInput::LeaseGranted { epoch, previous: lease.backend }
-    }
-
-    fn holds_lease(&self, control: ConnId) -> bool {
-        let (lease, conn) = (&self.db.tables.lease, &self.server.conns[&control]);
-        lease.holder == Some(conn.node) && lease.epoch == conn.epoch
-    }
-
-    /// The backend of the writer's connection in the session of a control connection: opened just before it.
-    fn writer_backend(&self, control: ConnId) -> Backend {
-        self.server.conns[&(control - 1)].backend.clone()
-    }
-
     pub(crate) fn flush_ends(&mut self, conn: Option<ConnId>, step: Option<Do>, life: u32, log: usize) {
         if life != self.server.life || !self.server.up {
             return;
@@ -294,7 +283,8 @@ impl World {
                         old.dying = true;
                     }
                     // It finishes what cannot be interrupted, and that can take long.
-                    let delay = if self.rng.chance(150) { self.rng.range(5_000, 300_000) } else { self.rng.range(50, 3_000) };
+                    let delay =
+                        if self.rng.chance(150) { self.rng.range(5_000, 300_000) } else { self.rng.range(50, 3_000) };
                     self.after(delay, Event::BackendDies(id));
                 }
                 self.after(10_000, Event::WaitGone(conn, old));
@@ -313,7 +303,11 @@ impl World {
     pub(crate) fn close(&mut self, conn: ConnId) {
         if let Some(closed) = self.server.conns.get_mut(&conn) {
             closed.open = false;
-            let delay = if !self.healed && self.rng.chance(300) { self.rng.range(20_000, 1_500_000) } else { self.rng.range(100, 10_000) };
+            let delay = if !self.healed && self.rng.chance(300) {
+                self.rng.range(20_000, 1_500_000)
+            } else {
+                self.rng.range(100, 10_000)
+            };
             self.after(delay, Event::BackendDies(conn));
         }
     }
@@ -327,12 +321,12 @@ impl World {
         self.after(delay, Event::Lost { node, incarnation, session });
     }
 
-    fn is_alive(&self, conn: ConnId) -> bool {
+    pub(crate) fn is_alive(&self, conn: ConnId) -> bool {
         self.server.up && self.server.conns.get(&conn).is_some_and(|c| c.alive)
     }
 
     /// The node hears that a connection is gone.
-    fn lose(&mut self, conn: ConnId) {
+    pub(crate) fn lose(&mut self, conn: ConnId) {
         let Some(lost) = self.server.conns.get_mut(&conn).filter(|c| c.open) else { return };
         lost.open = false;
         let (node, incarnation, session) = (lost.node, lost.incarnation, lost.session);
@@ -348,7 +342,7 @@ impl World {
     pub(crate) fn reply_arrives(&mut self, conn: ConnId, input: SessionInput) {
         if let Some(to) = self.server.conns.get(&conn).filter(|c| c.open) {
             let (node, incarnation, session) = (to.node, to.incarnation, to.session);
-            self.to_node(node, incarnation, session, input);
+            self.deliver(node, incarnation, session, input);
         }
     }
 

@@ -1,12 +1,14 @@
 //! What the callers want: few streams and few keys, so that they get into each other's way.
 
+use crate::client::Stage;
 use crate::database::{POISON, State};
 use crate::history::Answered;
-use crate::client::Stage;
 use crate::random::Rng;
 use crate::world::{Event, World, trace};
 use daybook_domain::{PLATFORM_TENANT, TenantId};
-use daybook_store::journal::{Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, StreamAppend, StreamId, StreamKey};
+use daybook_store::journal::{
+    Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, StreamAppend, StreamId, StreamKey,
+};
 use daybook_store::system::Micros;
 use uuid::Uuid;
 
@@ -88,12 +90,16 @@ fn intent(rng: &mut Rng, wall_us: Micros) -> Intent {
     let mut streams = (1..=4_u128).map(|id| StreamId { kind: "thing", id: Uuid::from_u128(id) }).collect::<Vec<_>>();
     let mut take = |rng: &mut Rng| streams.swap_remove(rng.below(streams.len()));
     let nothing = rng.chance(80);
-    let written = (0..rng.pick(&[1, 1, 1, 2, 3])).map(|_| (take(rng), if nothing { 0 } else { rng.pick(&[1, 1, 2, 4]) })).collect();
+    let written = (0..rng.pick(&[1, 1, 1, 2, 3]))
+        .map(|_| (take(rng), if nothing { 0 } else { rng.pick(&[1, 1, 2, 4]) }))
+        .collect();
     let reads = if rng.chance(250) { vec![take(rng)] } else { Vec::new() };
     let mut keys = (0..4_u8)
         .map(|n| ClaimKey { scope: if n < 2 { PLATFORM_TENANT } else { tenant }, kind: "mail", hash: [n; 32] })
         .collect::<Vec<_>>();
-    let mut key = |rng: &mut Rng, per_mille| if rng.chance(per_mille) { vec![keys.swap_remove(rng.below(keys.len()))] } else { Vec::new() };
+    let mut key = |rng: &mut Rng, per_mille| {
+        if rng.chance(per_mille) { vec![keys.swap_remove(rng.below(keys.len()))] } else { Vec::new() }
+    };
     let (claims, releases) = (key(rng, 200), key(rng, 200));
     let not_after = rng.chance(100).then(|| wall_us + rng.range(-2_000, 40_000));
     Intent { tenant, streams: written, reads, claims, releases, not_after, poisonous: rng.chance(40) }
@@ -113,7 +119,13 @@ impl World {
         let digest = self.rng.bytes();
         // Somebody else's command at the same time: a double click that reached two places. Never one
         // whose id is vouched for as new.
-        let busy = self.clients.iter().filter(|c| c.id != client).filter_map(|c| c.op.as_ref()).filter(|op| !op.stamp.fresh).collect::<Vec<_>>();
+        let busy = self
+            .clients
+            .iter()
+            .filter(|c| c.id != client)
+            .filter_map(|c| c.op.as_ref())
+            .filter(|op| !op.stamp.fresh)
+            .collect::<Vec<_>>();
         let op = if !busy.is_empty() && self.rng.chance(60) {
             busy[self.rng.below(busy.len())].clone()
         } else {

@@ -46,18 +46,31 @@ pub(crate) enum Event {
     Tick(usize, u32),
     Process(usize, u32),
     /// The server has made the connections of a session.
-    Open { node: usize, incarnation: u32, session: u64 },
+    Open {
+        node: usize,
+        incarnation: u32,
+        session: u64,
+    },
     /// A step arrives at its backend.
     Arrive(ConnId, Do),
     /// A step has been executed.
     Execute(ConnId, Do),
     /// The flush that began at this length of the log, in this life of the server, is over.
-    FlushEnds { conn: Option<ConnId>, step: Option<Do>, life: u32, log: usize },
+    FlushEnds {
+        conn: Option<ConnId>,
+        step: Option<Do>,
+        life: u32,
+        log: usize,
+    },
     WaitGone(ConnId, Backend),
     BackendDies(ConnId),
     /// Something from the server reaches the node, unless the connection was cut meanwhile.
     Reply(ConnId, SessionInput),
-    Lost { node: usize, incarnation: u32, session: u64 },
+    Lost {
+        node: usize,
+        incarnation: u32,
+        session: u64,
+    },
     WalWriter,
     ServerUp,
     Client(usize, u64),
@@ -83,7 +96,7 @@ pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) rng: Rng,
     pub(crate) now: Micros,
-    queue: BTreeMap<(Micros, u64), Event>,
+    queue: BTreeMap<(Micros, u64), Box<Event>>,
     scheduled: u64,
     pub(crate) db: SimDatabase,
     pub(crate) server: Server,
@@ -95,6 +108,8 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     /// Per mille of messages that are slow.
     pub(crate) slow: usize,
+    /// How long the database works on a commit at most: the longer, the fuller the next batch.
+    pub(crate) commit_us_max: Micros,
     pub(crate) config: Config,
     next_ticket: Ticket,
     hash: u64,
@@ -115,7 +130,7 @@ impl World {
     fn new(settings: Settings) -> Self {
         let mut rng = Rng::new(settings.seed);
         let config = Config {
-            batch_events_max: rng.pick(&[1, 3, 8, 64]),
+            batch_events_max: rng.pick(&[1, 8, 64, 64]),
             queue_requests_max: rng.pick(&[2, 1_000, 1_000]),
             window_entries_max: rng.pick(&[3, 12, 200]),
             heads_max: rng.pick(&[1, 2, 50]),
@@ -141,6 +156,7 @@ impl World {
         World {
             settings,
             slow: rng.pick(&[2, 20, 60]),
+            commit_us_max: rng.pick(&[100, 2_000, 12_000]),
             rng,
             now: 0,
             queue: BTreeMap::new(),
@@ -166,12 +182,16 @@ impl World {
         world.begin();
         while let Some(((at, _), event)) = world.queue.pop_first() {
             world.now = at;
-            world.dispatch(event);
+            world.dispatch(*event);
             if world.failure.is_some() || world.is_settled() {
                 break;
             }
             if at > SETTLED_BY {
-                world.fail(format!("not settled {} s after the last fault: {}", (SETTLED_BY - HEAL_AT) / 1_000_000, world.unsettled()));
+                world.fail(format!(
+                    "not settled {} s after the last fault: {}",
+                    (SETTLED_BY - HEAL_AT) / 1_000_000,
+                    world.unsettled()
+                ));
             }
         }
         if world.failure.is_none() {
@@ -205,7 +225,7 @@ impl World {
 
     pub(crate) fn after(&mut self, delay: Micros, event: Event) {
         self.scheduled += 1;
-        self.queue.insert((self.now + delay.max(0), self.scheduled), event);
+        self.queue.insert((self.now + delay.max(0), self.scheduled), Box::new(event));
     }
 
     pub(crate) fn count(&mut self, what: &'static str) {
@@ -242,7 +262,8 @@ impl World {
     }
 
     fn unsettled(&self) -> String {
-        let clients = self.clients.iter().filter(|c| !c.is_finished()).map(|c| format!("client {} ({})", c.id, c.standing()));
+        let clients =
+            self.clients.iter().filter(|c| !c.is_finished()).map(|c| format!("client {} ({})", c.id, c.standing()));
         let position = self.db.tables.last_position;
         let followers = self
             .followers
@@ -257,9 +278,10 @@ impl World {
         match event {
             Event::Tick(node, _) | Event::Process(node, _) | Event::Lost { node, .. } => Some(*node),
             Event::Reply(conn, _) => self.server.conns.get(conn).map(|c| c.node),
-            Event::Client(client, _) | Event::ClientAnswer(client, ..) | Event::LookedUp(client, ..) | Event::ClientTimeout(client, _) => {
-                self.clients[*client].host()
-            }
+            Event::Client(client, _)
+            | Event::ClientAnswer(client, ..)
+            | Event::LookedUp(client, ..)
+            | Event::ClientTimeout(client, _) => self.clients[*client].host(),
             Event::FollowerPoll(follower) | Event::FollowerRows(follower, ..) => self.followers[*follower].host(),
             _ => None,
         }
@@ -282,7 +304,7 @@ impl World {
             Event::BackendDies(conn) => self.backend_dies(conn),
             Event::Reply(conn, input) => self.reply_arrives(conn, input),
             Event::Lost { node, incarnation, session } => {
-                self.to_node(node, incarnation, session, SessionInput::Lost("the connection was cut".into()));
+                self.deliver(node, incarnation, session, SessionInput::Lost("the connection was cut".into()));
             }
             Event::WalWriter => self.wal_writer(),
             Event::ServerUp => self.server_up(),

@@ -36,26 +36,18 @@ fn any_value() -> impl Strategy<Value = SettingValue> {
 
 fn any_contact() -> impl Strategy<Value = Option<Personal<Contact>>> {
     let known = |(subject, name): (u128, String)| {
-        Some(Personal::known(
-            SubjectId(Uuid::from_u128(subject)),
-            Contact::parse(&name, "a@b.example").ok()?,
-        ))
+        Some(Personal::known(SubjectId(Uuid::from_u128(subject)), Contact::parse(&name, "a@b.example").ok()?))
     };
     prop_oneof![
         Just(None),
-        Just(Some(Personal::Erased {
-            subject: SubjectId(Uuid::from_u128(1))
-        })),
+        Just(Some(Personal::Erased { subject: SubjectId(Uuid::from_u128(1)) })),
         (0..3_u128, "[A-C]").prop_map(known),
     ]
 }
 
 fn any_command() -> impl Strategy<Value = TenantCommand> {
     use TenantCommand as C;
-    let domain = prop_oneof![
-        Just(None),
-        "[ab]\\.example".prop_map(|text| Domain::parse(&text).ok())
-    ];
+    let domain = prop_oneof![Just(None), "[ab]\\.example".prop_map(|text| Domain::parse(&text).ok())];
     prop_oneof![
         2 => (any_name(), any_plan(), any_contact(), domain)
             .prop_map(|(name, plan, contact, domain)| C::Register { name, plan, contact, domain }),
@@ -81,10 +73,7 @@ fn any_event() -> impl Strategy<Value = TenantEvent> {
         }),
         any_name().prop_map(|name| E::Renamed { name }),
         any_plan().prop_map(|plan| E::PlanChanged { plan }),
-        (
-            btree_map(any_key(), any_value(), 0..4),
-            btree_set(any_key(), 0..3)
-        )
+        (btree_map(any_key(), any_value(), 0..4), btree_set(any_key(), 0..3))
             .prop_map(|(set, unset)| E::SettingsChanged { set, unset }),
         any_contact().prop_map(|contact| E::ContactChanged { contact }),
         any_reason().prop_map(|reason| E::Suspended { reason }),

@@ -48,38 +48,16 @@ impl Tenant {
     pub(super) fn apply_event(&mut self, event: TenantEvent) {
         use {Tenant::*, TenantEvent as E};
         *self = match (std::mem::take(self), event) {
-            (
-                _,
-                E::Registered {
-                    name,
-                    plan,
-                    contact,
-                    domain,
-                },
-            ) => Active {
-                profile: Profile {
-                    name,
-                    plan,
-                    contact,
-                    domain,
-                    settings: BTreeMap::new(),
-                },
-            },
-            (Active { profile } | Suspended { profile, .. }, E::Suspended { reason }) => {
-                Suspended { profile, reason }
+            (_, E::Registered { name, plan, contact, domain }) => {
+                Active { profile: Profile { name, plan, contact, domain, settings: BTreeMap::new() } }
             }
+            (Active { profile } | Suspended { profile, .. }, E::Suspended { reason }) => Suspended { profile, reason },
             (Active { profile } | Suspended { profile, .. }, E::Reopened {}) => Active { profile },
-            (Active { profile } | Suspended { profile, .. }, E::Closed { reason }) => Closed {
-                name: profile.name,
-                reason,
-            },
-            (Active { profile }, change) => Active {
-                profile: profile.changed(change),
-            },
-            (Suspended { profile, reason }, change) => Suspended {
-                profile: profile.changed(change),
-                reason,
-            },
+            (Active { profile } | Suspended { profile, .. }, E::Closed { reason }) => {
+                Closed { name: profile.name, reason }
+            }
+            (Active { profile }, change) => Active { profile: profile.changed(change) },
+            (Suspended { profile, reason }, change) => Suspended { profile: profile.changed(change), reason },
             (unopened @ (Absent | Closed { .. }), _) => unopened,
         };
     }

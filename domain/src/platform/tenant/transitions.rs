@@ -1,8 +1,6 @@
 //! The whole transition table of a tenant as text: what every command does in every state.
 
-use super::tests::{
-    closed, contact, domain, fold, given, name, reason, registered, set, suspended, unset,
-};
+use super::tests::{closed, contact, domain, fold, given, name, reason, registered, set, suspended, unset};
 use super::*;
 use cqrs_es::DomainEvent;
 
@@ -27,43 +25,21 @@ tenant.close                 TENANT_NOT_REGISTERED  closed                     c
 pub(super) fn command_of(row: &str) -> TenantCommand {
     use TenantCommand as C;
     match row {
-        "tenant.register" => C::Register {
-            name: name("New"),
-            plan: Plan::Pro,
-            contact: None,
-            domain: None,
-        },
-        "tenant.register-same" => C::Register {
-            name: name("Old"),
-            plan: Plan::Free,
-            contact: contact("Ada"),
-            domain: domain("old.example"),
-        },
+        "tenant.register" => C::Register { name: name("New"), plan: Plan::Pro, contact: None, domain: None },
+        "tenant.register-same" => {
+            C::Register { name: name("Old"), plan: Plan::Free, contact: contact("Ada"), domain: domain("old.example") }
+        }
         "tenant.rename" => C::Rename { name: name("New") },
         "tenant.rename-same" => C::Rename { name: name("Old") },
         "tenant.changePlan" => C::ChangePlan { plan: Plan::Pro },
         "tenant.changePlan-same" => C::ChangePlan { plan: Plan::Free },
-        "tenant.changeSettings" => C::ChangeSettings {
-            set: set(&[("a", 1)]),
-            unset: unset(&[]),
-        },
-        "tenant.changeSettings-same" => C::ChangeSettings {
-            set: set(&[]),
-            unset: unset(&["a"]),
-        },
-        "tenant.changeContact" => C::ChangeContact {
-            contact: contact("Grace"),
-        },
-        "tenant.changeContact-same" => C::ChangeContact {
-            contact: contact("Ada"),
-        },
-        "tenant.suspend" => C::Suspend {
-            reason: reason("another reason"),
-        },
+        "tenant.changeSettings" => C::ChangeSettings { set: set(&[("a", 1)]), unset: unset(&[]) },
+        "tenant.changeSettings-same" => C::ChangeSettings { set: set(&[]), unset: unset(&["a"]) },
+        "tenant.changeContact" => C::ChangeContact { contact: contact("Grace") },
+        "tenant.changeContact-same" => C::ChangeContact { contact: contact("Ada") },
+        "tenant.suspend" => C::Suspend { reason: reason("another reason") },
         "tenant.reopen" => C::Reopen,
-        "tenant.close" => C::Close {
-            reason: reason("another reason"),
-        },
+        "tenant.close" => C::Close { reason: reason("another reason") },
         other => panic!("no command for the row {other}"),
     }
 }
@@ -80,28 +56,17 @@ pub(super) fn history_of(column: &str) -> Vec<TenantEvent> {
 
 #[test]
 fn every_command_in_every_state_does_what_the_table_says() {
-    let mut rows = TRANSITIONS
-        .lines()
-        .filter(|line| !line.is_empty())
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut rows =
+        TRANSITIONS.lines().filter(|line| !line.is_empty()).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let columns = rows.next().expect("a header");
     for row in rows {
         assert_eq!(row.len(), columns.len(), "{row:?}");
-        assert_eq!(
-            command_of(row[0]).action().as_str(),
-            row[0].trim_end_matches("-same")
-        );
+        assert_eq!(command_of(row[0]).action().as_str(), row[0].trim_end_matches("-same"));
         for (column, expected) in columns.iter().zip(&row).skip(1) {
-            let outcome = match given(history_of(column))
-                .when(command_of(row[0]))
-                .inspect_result()
-            {
+            let outcome = match given(history_of(column)).when(command_of(row[0])).inspect_result() {
                 Ok(events) => match events.as_slice() {
                     [] => "already-so".to_owned(),
-                    [event] => event
-                        .event_type()
-                        .trim_start_matches("platform.tenant.")
-                        .to_owned(),
+                    [event] => event.event_type().trim_start_matches("platform.tenant.").to_owned(),
                     many => panic!("{} events where the table has room for one", many.len()),
                 },
                 Err(refusal) => refusal.code().to_owned(),
@@ -127,12 +92,10 @@ fn the_table_covers_every_state_and_every_command() {
     for column in lines.next().expect("a header").split_whitespace().skip(1) {
         assert_eq!(column_of(&fold(history_of(column))), column);
     }
-    let rows: BTreeSet<_> = lines
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|row| !row.ends_with("-same"))
-        .collect();
-    let commands = Action::ALL.iter().filter(|action| {
-        action.as_str().starts_with("tenant.") && action.kind() == crate::ActionKind::Command
-    });
+    let rows: BTreeSet<_> =
+        lines.filter_map(|line| line.split_whitespace().next()).filter(|row| !row.ends_with("-same")).collect();
+    let commands = Action::ALL
+        .iter()
+        .filter(|action| action.as_str().starts_with("tenant.") && action.kind() == crate::ActionKind::Command);
     assert_eq!(rows, commands.map(|action| action.as_str()).collect());
 }

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// What a tenant pays for.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Plan {
     Free,
@@ -22,13 +20,7 @@ impl Plan {
 
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let plan = Self::ALL.iter().copied().find(|plan| plan.as_str() == text);
-        plan.ok_or_else(|| {
-            InvalidValue::new(
-                &["plan"],
-                "UNKNOWN_VALUE",
-                "a plan is FREE, PRO or ENTERPRISE",
-            )
-        })
+        plan.ok_or_else(|| InvalidValue::new(&["plan"], "UNKNOWN_VALUE", "a plan is FREE, PRO or ENTERPRISE"))
     }
 
     pub fn as_str(self) -> &'static str {
@@ -58,14 +50,8 @@ impl Contact {
 
     pub fn parse(name: &str, email: &str) -> Result<Self, InvalidValue> {
         Ok(Self {
-            name: one_line(
-                &["contact", "name"],
-                "a contact's name",
-                name,
-                Self::NAME_CHARS_MAX,
-            )?,
-            email: EmailAddress::parse(email)
-                .map_err(|refusal| refusal.at(&["contact", "email"]))?,
+            name: one_line(&["contact", "name"], "a contact's name", name, Self::NAME_CHARS_MAX)?,
+            email: EmailAddress::parse(email).map_err(|refusal| refusal.at(&["contact", "email"]))?,
         })
     }
 }
@@ -87,9 +73,7 @@ impl SettingKey {
     /// `[a-z][a-z0-9_.]{0,63}`. Never begins with `$`, which marks personal fields in a payload.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         let first = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let rest = text
-            .bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
+        let rest = text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.'));
         if !first || !rest || text.len() > Self::BYTES_MAX {
             let message = "a setting's key is a small letter, then at most 63 of a-z, 0-9, _ and .";
             return Err(InvalidValue::new(&["settings"], "MALFORMED", message));
@@ -117,10 +101,7 @@ impl SettingValue {
             return refuse("TOO_LONG", "a setting's text has at most 2000 characters");
         }
         if text.contains('\0') {
-            return refuse(
-                "FORBIDDEN_CHARACTER",
-                "a setting's text holds no U+0000; remove it",
-            );
+            return refuse("FORBIDDEN_CHARACTER", "a setting's text holds no U+0000; remove it");
         }
         Ok(Self::Text(text.to_owned()))
     }
@@ -129,7 +110,8 @@ impl SettingValue {
     pub fn parse(json: &serde_json::Value) -> Result<Self, InvalidValue> {
         use serde_json::Value as J;
         let malformed = || {
-            let message = "a setting's value is true, false, a whole number of 64 bits or a text; write fractions as text";
+            let message =
+                "a setting's value is true, false, a whole number of 64 bits or a text; write fractions as text";
             InvalidValue::new(&["settings"], "MALFORMED", message)
         };
         match json {
@@ -155,10 +137,8 @@ pub fn parse_settings(
     let mut settings = BTreeMap::new();
     for (key, value) in object {
         let key = SettingKey::parse(key)?;
-        let value = SettingValue::parse(value).map_err(|refusal| InvalidValue {
-            message: format!("{key}: {}", refusal.message),
-            ..refusal
-        })?;
+        let value = SettingValue::parse(value)
+            .map_err(|refusal| InvalidValue { message: format!("{key}: {}", refusal.message), ..refusal })?;
         settings.insert(key, value);
     }
     Ok(settings)
@@ -173,62 +153,23 @@ mod tests {
     fn a_plan_is_known_by_its_one_spelling() {
         for plan in Plan::ALL {
             assert_eq!(Plan::parse(plan.as_str()), Ok(*plan));
-            assert_eq!(
-                serde_json::to_value(plan).expect("serializes"),
-                json!(plan.as_str())
-            );
+            assert_eq!(serde_json::to_value(plan).expect("serializes"), json!(plan.as_str()));
         }
-        assert_eq!(
-            Plan::parse("pro").expect_err("case matters").code,
-            "UNKNOWN_VALUE"
-        );
+        assert_eq!(Plan::parse("pro").expect_err("case matters").code, "UNKNOWN_VALUE");
     }
 
     #[test]
     fn a_contact_names_the_field_at_fault_and_never_shows_itself() {
-        assert_eq!(
-            Contact::parse(" ", "ada@example.com")
-                .expect_err("empty")
-                .path,
-            ["contact", "name"]
-        );
-        assert_eq!(
-            Contact::parse("Ada", "ada").expect_err("no address").path,
-            ["contact", "email"]
-        );
-        assert_eq!(
-            Contact::parse("A\0da", "ada@example.com")
-                .expect_err("U+0000")
-                .code,
-            "FORBIDDEN_CHARACTER"
-        );
-        assert_eq!(
-            format!("{:?}", Contact::parse("Ada", "ada@example.com")),
-            "Ok(Contact(…))"
-        );
+        assert_eq!(Contact::parse(" ", "ada@example.com").expect_err("empty").path, ["contact", "name"]);
+        assert_eq!(Contact::parse("Ada", "ada").expect_err("no address").path, ["contact", "email"]);
+        assert_eq!(Contact::parse("A\0da", "ada@example.com").expect_err("U+0000").code, "FORBIDDEN_CHARACTER");
+        assert_eq!(format!("{:?}", Contact::parse("Ada", "ada@example.com")), "Ok(Contact(…))");
     }
 
     #[test]
     fn a_setting_key_can_never_pass_for_a_personal_field() {
-        for key in [
-            "$subject",
-            "$",
-            "",
-            "A",
-            "1a",
-            ".a",
-            "a-b",
-            "a b",
-            "ä",
-            "a\0",
-            "a$",
-            &"a".repeat(65),
-        ] {
-            assert_eq!(
-                SettingKey::parse(key).map_err(|refusal| refusal.code),
-                Err("MALFORMED"),
-                "{key:?}"
-            );
+        for key in ["$subject", "$", "", "A", "1a", ".a", "a-b", "a b", "ä", "a\0", "a$", &"a".repeat(65)] {
+            assert_eq!(SettingKey::parse(key).map_err(|refusal| refusal.code), Err("MALFORMED"), "{key:?}");
         }
         for key in ["a", "invoice.due_days", &"a".repeat(64)] {
             assert_eq!(SettingKey::parse(key).expect("a key").as_str(), key);
@@ -245,50 +186,23 @@ mod tests {
         ] {
             assert_eq!(SettingValue::parse(&json).as_ref(), Ok(&value));
             assert_eq!(serde_json::to_value(&value).expect("serializes"), json);
-            assert_eq!(
-                serde_json::from_value::<SettingValue>(json).expect("decodes"),
-                value
-            );
+            assert_eq!(serde_json::from_value::<SettingValue>(json).expect("decodes"), value);
         }
-        for json in [
-            json!(1.5),
-            json!(1.0),
-            json!(1e3),
-            json!(u64::MAX),
-            json!(null),
-            json!([]),
-            json!({}),
-        ] {
-            assert_eq!(
-                SettingValue::parse(&json).map_err(|refusal| refusal.code),
-                Err("MALFORMED"),
-                "{json}"
-            );
+        for json in [json!(1.5), json!(1.0), json!(1e3), json!(u64::MAX), json!(null), json!([]), json!({})] {
+            assert_eq!(SettingValue::parse(&json).map_err(|refusal| refusal.code), Err("MALFORMED"), "{json}");
             assert!(serde_json::from_value::<SettingValue>(json).is_err());
         }
-        assert_eq!(
-            SettingValue::text("a\0").expect_err("U+0000").code,
-            "FORBIDDEN_CHARACTER"
-        );
-        assert_eq!(
-            SettingValue::text(&"ß".repeat(2_001))
-                .expect_err("too long")
-                .code,
-            "TOO_LONG"
-        );
+        assert_eq!(SettingValue::text("a\0").expect_err("U+0000").code, "FORBIDDEN_CHARACTER");
+        assert_eq!(SettingValue::text(&"ß".repeat(2_001)).expect_err("too long").code, "TOO_LONG");
         assert!(SettingValue::text(&"ß".repeat(2_000)).is_ok());
     }
 
     #[test]
     fn a_refused_setting_is_named_by_its_key() {
         let settings = json!({"a": 1, "b": 1.5});
-        let refusal =
-            parse_settings(settings.as_object().expect("an object")).expect_err("a fraction");
+        let refusal = parse_settings(settings.as_object().expect("an object")).expect_err("a fraction");
         assert!(refusal.message.starts_with("b: "), "{refusal}");
         let many: serde_json::Map<_, _> = (0..101).map(|n| (format!("k{n}"), json!(n))).collect();
-        assert_eq!(
-            parse_settings(&many).expect_err("too many").code,
-            "TOO_MANY"
-        );
+        assert_eq!(parse_settings(&many).expect_err("too many").code, "TOO_MANY");
     }
 }

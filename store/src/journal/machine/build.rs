@@ -65,7 +65,13 @@ impl Writer {
         self.in_flight = Some(building);
     }
 
-    fn place(&mut self, request: Arc<Prepared>, parts: &mut Parts, later: &mut Vec<Arc<Prepared>>, out: &mut Vec<Effect>) {
+    fn place(
+        &mut self,
+        request: Arc<Prepared>,
+        parts: &mut Parts,
+        later: &mut Vec<Arc<Prepared>>,
+        out: &mut Vec<Effect>,
+    ) {
         match self.judge(&request, parts) {
             Verdict::Take => parts.take(request, self),
             Verdict::Later => later.push(request),
@@ -82,10 +88,15 @@ impl Writer {
     fn judge(&self, request: &Prepared, parts: &Parts) -> Verdict {
         let append = &request.append;
         let stale_cache = self.config.plant == Some(Plant::StaleCache);
-        if !stale_cache && (request.seen.epoch != self.epoch || request.seen.batch < self.window.start() || request.seen.batch > self.committed) {
+        if !stale_cache
+            && (request.seen.epoch != self.epoch
+                || request.seen.batch < self.window.start()
+                || request.seen.batch > self.committed)
+        {
             return Verdict::Answer(Answer::LookAgain);
         }
-        let key = |stream: &crate::journal::append::StreamId| StreamKey { tenant: append.tenant, stream: stream.clone() };
+        let key =
+            |stream: &crate::journal::append::StreamId| StreamKey { tenant: append.tenant, stream: stream.clone() };
 
         // A repeat is recognised before anything else is held against it: its streams have moved on.
         let command = (append.command.tenant, append.command.id);
@@ -162,7 +173,11 @@ impl Parts {
             epoch: writer.epoch,
             first_position: writer.next_position,
             next_position: writer.next_position,
-            recorded_at_us: writer.last_recorded_us.max(now.wall_us),
+            recorded_at_us: if writer.clock_jumped {
+                writer.last_recorded_us
+            } else {
+                writer.last_recorded_us.max(now.wall_us)
+            },
             bytes: 0,
             members: Vec::new(),
             outcomes: Vec::new(),
@@ -176,7 +191,12 @@ impl Parts {
         let append = &request.append;
         let member = self.members.len();
         let edge = self.overlay.heads.entry(append.tenant).or_insert_with(|| {
-            writer.heads.get(append.tenant).or(request.head.as_ref()).cloned().unwrap_or_else(daybook_tlog::RightEdge::empty)
+            writer
+                .heads
+                .get(append.tenant)
+                .or(request.head.as_ref())
+                .cloned()
+                .unwrap_or_else(daybook_tlog::RightEdge::empty)
         });
         let first_tenant_position = edge.size() + 1;
         for (s, stream) in append.streams.iter().enumerate() {
@@ -237,7 +257,11 @@ impl Parts {
         };
         self.overlay.commands.insert(
             (append.command.tenant, append.command.id),
-            CommandEntry { hash_key: append.command.hash_key, request_hash: request.request_hash, outcome: outcome.clone() },
+            CommandEntry {
+                hash_key: append.command.hash_key,
+                request_hash: request.request_hash,
+                outcome: outcome.clone(),
+            },
         );
         self.bytes += append.bytes();
         self.outcomes.push(outcome);

@@ -27,7 +27,9 @@ type Held = BTreeMap<u64, Vec<(Ticket, Answer)>>;
 
 enum Phase {
     /// Nothing under way; tries again at this time.
-    Idle { retry_at: Micros },
+    Idle {
+        retry_at: Micros,
+    },
     Connecting,
     Leasing,
     EndingOld,
@@ -75,6 +77,8 @@ pub struct Writer {
     renewing: bool,
     /// Wall minus monotonic clock, last seen.
     clock_offset_us: Option<Micros>,
+    /// What is still to be finished then takes the last recorded time.
+    clock_jumped: bool,
     stopping: Option<String>,
 }
 
@@ -106,6 +110,7 @@ impl Writer {
             renew_at: Micros::MAX,
             renewing: false,
             clock_offset_us: None,
+            clock_jumped: false,
             stopping: None,
             config,
         }
@@ -393,11 +398,10 @@ impl Writer {
         let offset = now.wall_us - now.mono_us;
         let jumped = self.clock_offset_us.replace(offset).map_or(0, |before| offset - before);
         if jumped.abs() > self.config.clock_jump_us_max && self.is_leading() {
-            let reason = format!(
-                "the wall clock jumped by {} s: check the time source, then start again",
-                jumped / 1_000_000
-            );
+            let reason =
+                format!("the wall clock jumped by {} s: check the time source, then start again", jumped / 1_000_000);
             self.drop_queue(&reason, out);
+            self.clock_jumped = true;
             self.stopping.get_or_insert(reason);
         }
     }
@@ -432,7 +436,12 @@ impl Writer {
             self.build(now, out);
         }
         self.flush(out);
-        if self.stopping.is_some() && self.in_flight.is_none() && self.queue.is_empty() && self.groups.is_empty() && self.durable == self.committed {
+        if self.stopping.is_some()
+            && self.in_flight.is_none()
+            && self.queue.is_empty()
+            && self.groups.is_empty()
+            && self.durable == self.committed
+        {
             out.push(Effect::Do(self.session, Do::ReleaseLease));
             self.stop(out);
         }

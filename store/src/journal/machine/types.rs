@@ -188,14 +188,27 @@ pub enum Input {
 #[derive(Debug)]
 pub enum SessionInput {
     Connected,
-    LeaseGranted { epoch: u64, previous: Option<Backend> },
-    LeaseHeld { retry_in_us: Micros },
+    LeaseGranted {
+        epoch: u64,
+        previous: Option<Backend>,
+    },
+    LeaseHeld {
+        retry_in_us: Micros,
+    },
     OldGone,
     FirstFlushed,
     Head(JournalHead),
-    Committed { batch: u64 },
-    CommitRefused { batch: u64, cause: RefusedBy },
-    Flushed { slot: usize, batch: u64 },
+    Committed {
+        batch: u64,
+    },
+    CommitRefused {
+        batch: u64,
+        cause: RefusedBy,
+    },
+    Flushed {
+        slot: usize,
+        batch: u64,
+    },
     Renewed,
     LeaseGone,
     PartitionsUpTo(u64),
@@ -227,7 +240,10 @@ pub enum Effect {
     HangUp(u64),
     Answer(Ticket, Answer),
     /// Everything up to this batch and position survives any crash.
-    Durable { seen: Seen, position: u64 },
+    Durable {
+        seen: Seen,
+        position: u64,
+    },
     Leading(Seen),
     NotLeading,
     Stopped(String),
@@ -240,12 +256,19 @@ pub enum Do {
     TakeLease,
     EndBackend(Backend),
     FirstFlush,
-    ReadHead { epochs_from: u64 },
+    ReadHead {
+        epochs_from: u64,
+    },
     Commit(Arc<Batch>),
     /// Begin a synchronous commit now; its return makes `batch` durable.
-    Flush { slot: usize, batch: u64 },
+    Flush {
+        slot: usize,
+        batch: u64,
+    },
     RenewLease,
-    EnsurePartitions { up_to: u64 },
+    EnsurePartitions {
+        up_to: u64,
+    },
     ReleaseLease,
 }
 
