@@ -147,7 +147,7 @@ pub(crate) async fn raw(journal: &Journal, pace: Pace) -> Result<Figures, BenchE
 pub(crate) fn text(bytes: usize) -> String {
     let mut text = String::from(r#"{"note":""#);
     for n in 0..bytes.saturating_sub(text.len() + 2) {
-        text.push(char::from(b'a' + (n * 7 % 26) as u8));
+        text.push(char::from(b"abcdefghijklmnopqrstuvwxyz"[n * 7 % 26]));
     }
     text.push_str("\"}");
     text
@@ -230,6 +230,7 @@ fn call() -> Call {
 struct Commands {
     executor: Executor,
     untouched: Arc<Untouched>,
+    run: Uuid,
     tenants: Vec<TenantId>,
     at: usize,
 }
@@ -240,8 +241,10 @@ pub(crate) async fn commands(
     untouched: &Arc<Untouched>,
     pace: Pace,
 ) -> Result<Figures, BenchError> {
+    let run = Real.uuid_v4();
     drive(pace, |n| Commands {
         executor: executor.clone(),
+        run,
         untouched: untouched.clone(),
         tenants: vec![],
         at: n * 1_000_003,
@@ -264,7 +267,8 @@ impl Operation for Commands {
             self.tenants[slot % self.tenants.len()]
         };
         let key = SettingKey::parse("bench.note").map_err(refused)?;
-        let note = SettingValue::text(&format!("{:0>180}", self.at)).map_err(refused)?;
+        // Never the same twice: a change to what is already so would append nothing.
+        let note = SettingValue::text(&format!("{}{:0>144}", self.run, self.at)).map_err(refused)?;
         let command = TenantCommand::ChangeSettings { set: BTreeMap::from([(key, note)]), unset: BTreeSet::new() };
         let credential = Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) };
         let authorized = authorize(&credential, tenant, command).map_err(refused)?;

@@ -344,6 +344,9 @@ impl Journal {
                     && answered.append.command.digest == submission.append.command.digest;
                 let refused = match &answered.result {
                     Ok(_) | Err(AppendError::UnknownOutcome(_)) => false,
+                    // A repeat that was decided on an older state than the call that is still on its way:
+                    // it is told to decide anew, and will find that call's outcome then.
+                    Err(AppendError::Conflict { .. }) => recorded.index < answered.durable,
                     // These speak of one call, the others of the command.
                     Err(AppendError::Unavailable(_) | AppendError::Overloaded | AppendError::Stale) => {
                         answered.call == submission.call

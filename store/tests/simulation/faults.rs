@@ -137,6 +137,10 @@ impl World {
             }
             Fault::ClockJumps(node) => {
                 let node = aim(node, self);
+                // Two jumps that nobody saw in between can add up to a slip.
+                if self.nodes[node].wall_offset_us.abs() > SKEW_US_MAX {
+                    return;
+                }
                 // A clock that is already ahead when a writer begins is not a jump: nothing could tell.
                 let by = self.rng.range(6_000_000, 60_000_000);
                 let ahead = self.nodes[node].writer.is_leading() && self.rng.chance(500);

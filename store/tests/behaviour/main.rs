@@ -1,0 +1,20 @@
+//! What the store promises, one file per behaviour, against real PostgreSQL. One program, because
+//! linking twenty takes longer than running them.
+
+mod append;
+mod append_only;
+mod bell;
+mod bisection;
+mod bounded;
+mod claims;
+mod conflict;
+mod cqrs;
+mod deadline;
+mod durability;
+mod fence;
+mod follow;
+mod idempotency;
+mod ordering;
+mod roles;
+mod schema;
+mod sealing;
