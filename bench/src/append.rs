@@ -1,6 +1,6 @@
 //! `append`: the cells of the table, interleaved, and the table.
 
-use crate::baseline::{self, Form};
+use crate::baseline;
 use crate::error::BenchError;
 use crate::limit;
 use crate::load::{self, Cpu, Figures, Pace, Untouched};
@@ -37,9 +37,6 @@ pub(crate) struct Options {
     /// How many of a hundred operations go to a stream whose state is known.
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
     warm: u8,
-    /// The statement of one transaction per append.
-    #[arg(long, value_enum, default_value_t = Form::Plain)]
-    baseline: Form,
     /// Sessions of one transaction per append, at most; fewer callers have as many as they are.
     #[arg(long, default_value_t = 128)]
     sessions: usize,
@@ -233,7 +230,7 @@ impl Bench {
         let journal_options = JournalOptions::new(Real.uuid_v4());
         let (database, (journal, task)) = if baseline {
             let sessions = options.sessions.min(writers);
-            let writer = baseline::sit(self.theirs.clone(), self.system.clone(), options.baseline, sessions);
+            let writer = baseline::sit(self.theirs.clone(), self.system.clone(), sessions);
             (&self.theirs, Journal::start_with(&self.theirs, journal_options, writer))
         } else {
             (&self.ours, Journal::start(&self.ours, self.system.clone(), journal_options))

@@ -10,7 +10,6 @@
 use crate::error::BenchError;
 use daybook_domain::TenantId;
 use daybook_store::journal::machine::{Answer, Batch, EventRow, HeadRow, Prepared};
-use daybook_store::journal::rows;
 use daybook_store::journal::{BY_KEY, Durable, JournalOptions, Message, Outcome, Seat, Seen, Standing};
 use daybook_store::system::{SharedSystem, utc};
 use daybook_store::{Database, DatabaseError, Pool, Role};
@@ -20,15 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_postgres::Error;
-
-/// With which statement an append is written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum Form {
-    /// One row per table, plain parameters: the least that one append needs.
-    Plain,
-    /// The writer's own statement with a batch of one.
-    Same,
-}
 
 /// One event and what belongs to it, in one statement and so in one transaction.
 const PLAIN: &str = "
@@ -48,9 +38,7 @@ values ($16, $17, $18, $19, $2, $3, $3, $1, array[$5], $10)";
 struct Shared {
     pool: Pool,
     system: SharedSystem,
-    form: Form,
-    epoch: u64,
-    batch: AtomicU64,
+    seen: Seen,
     position: AtomicU64,
     edges: Mutex<HashMap<TenantId, RightEdge>>,
 }
@@ -59,13 +47,12 @@ struct Shared {
 pub(crate) fn sit(
     database: Database,
     system: SharedSystem,
-    form: Form,
     sessions: usize,
 ) -> impl FnOnce(JournalOptions, Seat) -> JoinHandle<()> {
     move |_, seat| {
         tokio::spawn(async move {
             let standing = seat.standing.clone();
-            let stopped = match serve(database, system, form, sessions, seat).await {
+            let stopped = match serve(database, system, sessions, seat).await {
                 Ok(()) => "the measurement is over".into(),
                 Err(error) => crate::error::chain(&error),
             };
@@ -74,14 +61,8 @@ pub(crate) fn sit(
     }
 }
 
-async fn serve(
-    database: Database,
-    system: SharedSystem,
-    form: Form,
-    sessions: usize,
-    mut seat: Seat,
-) -> Result<(), BenchError> {
-    let (shared, seen) = open(&database, system, form, sessions).await?;
+async fn serve(database: Database, system: SharedSystem, sessions: usize, mut seat: Seat) -> Result<(), BenchError> {
+    let (shared, seen) = open(&database, system, sessions).await?;
     seat.durable.send_replace(Durable { seen: Seen { epoch: seen.epoch, batch: u64::MAX }, position: 0 });
     seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
     let shared = Arc::new(shared);
@@ -99,12 +80,7 @@ async fn serve(
 }
 
 /// Continues the journal where it ended, in an epoch of its own.
-async fn open(
-    database: &Database,
-    system: SharedSystem,
-    form: Form,
-    sessions: usize,
-) -> Result<(Shared, Seen), BenchError> {
+async fn open(database: &Database, system: SharedSystem, sessions: usize) -> Result<(Shared, Seen), BenchError> {
     let login = database.connect(Role::Login, "").await?;
     let row = login
         .query_one(
@@ -127,28 +103,13 @@ async fn open(
     let mut open = Vec::with_capacity(sessions);
     for _ in 0..sessions {
         let session = pool.get().await?;
-        session.prepare_cached(text(form)).await?;
+        session.prepare_cached(PLAIN).await?;
         open.push(session);
     }
     drop(open);
     let seen = Seen { epoch: unsigned(epoch + 1), batch: unsigned(batch + 1) };
-    let shared = Shared {
-        pool,
-        system,
-        form,
-        epoch: seen.epoch,
-        batch: AtomicU64::new(seen.batch),
-        position: AtomicU64::new(unsigned(position)),
-        edges: Mutex::default(),
-    };
+    let shared = Shared { pool, system, seen, position: AtomicU64::new(unsigned(position)), edges: Mutex::default() };
     Ok((shared, seen))
-}
-
-fn text(form: Form) -> &'static str {
-    match form {
-        Form::Plain => PLAIN,
-        Form::Same => rows::INSERT,
-    }
 }
 
 impl Shared {
@@ -158,11 +119,7 @@ impl Shared {
             return Answer::Failed("the baseline appends single events without unique keys".into());
         }
         let Some(batch) = self.place(&request) else { return Answer::LookAgain };
-        let written = match self.form {
-            Form::Plain => self.write_plain(&batch).await,
-            Form::Same => self.write_same(&batch).await,
-        };
-        match written {
+        match self.write(&batch).await {
             Ok(()) => batch.outcomes.into_iter().next().map_or(Answer::Unknown, Answer::Done),
             Err(error) => Answer::Failed(crate::error::chain(&error)),
         }
@@ -175,11 +132,7 @@ impl Shared {
         let event = stream.events.first()?;
         let (payload_sha256, metadata_sha256) = *request.digests.first()?.first()?;
         let position = self.position.fetch_add(1, Ordering::Relaxed) + 1;
-        let number = match self.form {
-            Form::Plain => self.batch.load(Ordering::Relaxed),
-            Form::Same => self.batch.fetch_add(1, Ordering::Relaxed) + 1,
-        };
-        let mut batch = Batch::empty(number, self.epoch, position, self.system.now().wall_us);
+        let mut batch = Batch::empty(self.seen.batch, self.seen.epoch, position, self.system.now().wall_us);
         batch.last_position = position;
         let sequence = stream.expected + 1;
         let (edge, leaf_hash) = {
@@ -215,23 +168,17 @@ impl Shared {
             last_position: position,
             stream_ids: vec![stream.stream.id],
             recorded_at_us: batch.recorded_at_us,
-            seen: Seen { epoch: self.epoch, batch: number },
+            seen: self.seen,
             deduplicated: false,
         });
         batch.members.push(request.clone());
         Some(batch)
     }
 
-    async fn write_same(&self, batch: &Batch) -> Result<(), DatabaseError> {
-        let session = self.pool.get().await?;
-        let statement = session.prepare_cached(text(self.form)).await.map_err(DatabaseError::Query)?;
-        rows::insert(&session, &statement, batch).await.map_err(DatabaseError::Query)
-    }
-
-    async fn write_plain(&self, batch: &Batch) -> Result<(), DatabaseError> {
+    async fn write(&self, batch: &Batch) -> Result<(), DatabaseError> {
         let [row] = batch.events.as_slice() else { return Ok(()) };
         let session = self.pool.get().await?;
-        let statement = session.prepare_cached(text(self.form)).await.map_err(DatabaseError::Query)?;
+        let statement = session.prepare_cached(PLAIN).await.map_err(DatabaseError::Query)?;
         let (append, stream, event) = batch.source(row);
         let edge = batch.heads.first().map(|h| h.edge.to_bytes()).unwrap_or_default();
         let request_hash = batch.members.first().map(|m| m.request_hash).unwrap_or_default();

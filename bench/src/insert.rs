@@ -44,7 +44,7 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
     }
     // As the writer's session: nobody waits for the disk here.
     let session = database.connect(Role::Writer, &format!("-c synchronous_commit=off {BY_KEY}")).await?;
-    let statement = session.prepare(rows::INSERT).await?;
+    let statements = rows::Statements::prepare(&session).await?;
     let mut table = String::from(
         "| appends in a batch | µs per batch | µs per event | CPU µs per event | events/s |\n|---|---|---|---|---|\n",
     );
@@ -59,7 +59,7 @@ pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
         let mut times = Vec::with_capacity(batches.len());
         for batch in &batches {
             let begun = Instant::now();
-            rows::insert(&session, &statement, batch).await?;
+            rows::insert(&session, &statements, batch, false).await?;
             times.push(begun.elapsed());
         }
         let after = server::cpu(&session).await?;

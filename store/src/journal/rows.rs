@@ -3,14 +3,17 @@
 use super::machine::Batch;
 use super::recorded::signed;
 use crate::system::utc;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 /// Inserts a batch with everything that belongs to it. A data-modifying WITH runs each part once
-/// and to its end, in one snapshot; any refusal rolls all of it back.
-pub const INSERT: &str = "
+/// and to its end, in one snapshot; any refusal rolls all of it back. The setting holds for this one
+/// transaction: whether its commit waits for the disk.
+const ROWS: &str = "
 with b as (
-    insert into journal.batches (batch, epoch, first_position, last_position, recorded_at) values ($1, $2, $3, $4, $5)
+    insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
+    select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz where set_config('synchronous_commit', $31, true) is not null
 ), e as (
     insert into journal.events (position, tenant_id, tenant_position, stream_type, stream_id, sequence, event_id,
                                 event_type, event_version, recorded_at, payload, metadata, leaf_hash)
@@ -24,19 +27,41 @@ with b as (
 ), h as (
     insert into journal.tenant_heads (tenant_id, size, last_position, batch, edge)
     select t, z, lp, $1, e from unnest($17::uuid[], $18::bigint[], $19::bigint[], $20::bytea[]) u(t, z, lp, e)
-), c as (
+)";
+
+/// The records of a batch's commands.
+const COMMANDS: &str = "
     insert into journal.commands (tenant_id, command_id, request_hash, hash_key, event_tenant_id, first_tenant_position,
                                   last_tenant_position, last_position, stream_ids, recorded_at, expires_at)
     select t, i, r, k, et, f, l, lp, s::uuid[], $5, x
     from unnest($21::uuid[], $22::uuid[], $23::bytea[], $24::bytea[], $25::uuid[], $26::bigint[], $27::bigint[],
-                $28::bigint[], $29::text[], $30::timestamptz[]) u(t, i, r, k, et, f, l, lp, s, x)
-), d as (
-    delete from journal.claims c using unnest($31::uuid[], $32::text[], $33::bytea[]) u(s, k, h)
+                $28::bigint[], $29::text[], $30::timestamptz[]) u(t, i, r, k, et, f, l, lp, s, x)";
+
+/// The unique keys of a batch. Most batches have none, and a part that does nothing still costs.
+const KEYS: &str = ", d as (
+    delete from journal.claims c using unnest($32::uuid[], $33::text[], $34::bytea[]) u(s, k, h)
     where c.scope_id = s and c.kind = k and c.key_hash = h
 )
 insert into journal.claims (scope_id, kind, key_hash, tenant_id, stream_type, stream_id, position)
 select s, k, h, t, st, si, p
-from unnest($34::uuid[], $35::text[], $36::bytea[], $37::uuid[], $38::text[], $39::uuid[], $40::bigint[]) u(s, k, h, t, st, si, p)";
+from unnest($35::uuid[], $36::text[], $37::bytea[], $38::uuid[], $39::text[], $40::uuid[], $41::bigint[]) u(s, k, h, t, st, si, p)";
+
+/// The statements of one session.
+pub struct Statements {
+    without_keys: Statement,
+    with_keys: Statement,
+}
+
+impl Statements {
+    /// # Errors
+    /// When the schema is not there, or not this version's.
+    pub async fn prepare(client: &Client) -> Result<Self, Error> {
+        Ok(Statements {
+            without_keys: client.prepare(&format!("{ROWS} {COMMANDS}")).await?,
+            with_keys: client.prepare(&format!("{ROWS}, c as ({COMMANDS}) {KEYS}")).await?,
+        })
+    }
+}
 
 #[derive(Default)]
 struct Events<'a> {
@@ -53,11 +78,12 @@ struct Events<'a> {
     leaf: Vec<&'a [u8]>,
 }
 
-/// Runs [`INSERT`] for a batch.
+/// Inserts a batch in one transaction. With `flush` it is on the disk when this returns; otherwise
+/// its commit only keeps its place in the order.
 ///
 /// # Errors
 /// Whatever PostgreSQL says; nothing is written then, unless the connection failed.
-pub async fn insert(client: &Client, statement: &Statement, batch: &Batch) -> Result<(), Error> {
+pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flush: bool) -> Result<(), Error> {
     let mut e = Events::default();
     for row in &batch.events {
         let (append, stream, event) = batch.source(row);
@@ -109,52 +135,27 @@ pub async fn insert(client: &Client, statement: &Statement, batch: &Batch) -> Re
     let k_stream_id: Vec<Uuid> = claims.iter().map(|(_, s, _)| s.id).collect();
     let k_position: Vec<i64> = claims.iter().map(|(.., o)| signed(o.last_position)).collect();
 
-    client
-        .execute(
-            statement,
-            &[
-                &signed(batch.number),
-                &signed(batch.epoch),
-                &signed(batch.first_position),
-                &signed(batch.last_position),
-                &utc(batch.recorded_at_us),
-                &e.tenant,
-                &e.tenant_position,
-                &e.stream_type,
-                &e.stream_id,
-                &e.sequence,
-                &e.id,
-                &e.kind,
-                &e.version,
-                &e.payload,
-                &e.metadata,
-                &e.leaf,
-                &head_tenant,
-                &head_size,
-                &head_last,
-                &edges,
-                &c_tenant,
-                &c_id,
-                &c_hash,
-                &c_key,
-                &c_event_tenant,
-                &c_first,
-                &c_last,
-                &c_position,
-                &c_streams,
-                &c_expires,
-                &r_scope,
-                &r_kind,
-                &r_hash,
-                &k_scope,
-                &k_kind,
-                &k_hash,
-                &k_tenant,
-                &k_stream_type,
-                &k_stream_id,
-                &k_position,
-            ],
-        )
-        .await
-        .map(|_| ())
+    let commit = if flush { "on" } else { "off" };
+
+    let (number, epoch) = (signed(batch.number), signed(batch.epoch));
+    let (first, last, recorded) =
+        (signed(batch.first_position), signed(batch.last_position), utc(batch.recorded_at_us));
+    #[rustfmt::skip]
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+        &number, &epoch, &first, &last, &recorded,
+        &e.tenant, &e.tenant_position, &e.stream_type, &e.stream_id, &e.sequence, &e.id, &e.kind, &e.version,
+        &e.payload, &e.metadata, &e.leaf,
+        &head_tenant, &head_size, &head_last, &edges,
+        &c_tenant, &c_id, &c_hash, &c_key, &c_event_tenant, &c_first, &c_last, &c_position, &c_streams, &c_expires,
+        &commit,
+    ];
+    if claims.is_empty() && releases.is_empty() {
+        return client.execute(&statements.without_keys, &values).await.map(|_| ());
+    }
+    #[rustfmt::skip]
+    values.extend([
+        &r_scope as &(dyn ToSql + Sync), &r_kind, &r_hash,
+        &k_scope, &k_kind, &k_hash, &k_tenant, &k_stream_type, &k_stream_id, &k_position,
+    ]);
+    client.execute(&statements.with_keys, &values).await.map(|_| ())
 }
