@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::error::SqlState;
@@ -71,6 +71,8 @@ struct Session {
     flushers: Vec<(Client, Statement)>,
     control: Client,
     backend: Backend,
+    /// Of the lease, once it was granted.
+    epoch: AtomicI64,
 }
 
 pub(super) struct Driver {
@@ -115,6 +117,9 @@ impl Driver {
                 },
                 message = self.seat.requests.recv() => {
                     let mut message = message;
+                    // One flush answers many callers at once: let all of them ask again before the first
+                    // of them starts a batch alone.
+                    tokio::task::yield_now().await;
                     // Everything that is there already goes into the same batch.
                     loop {
                         match message {
@@ -266,7 +271,7 @@ async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseE
         let flush = flusher.prepare(FLUSH).await.map_err(DatabaseError::Query)?;
         open_flushers.push((flusher, flush));
     }
-    Ok(Session { writer, insert, flushed: AtomicU64::new(0), flushers: open_flushers, control, backend })
+    Ok(Session { writer, insert, flushed: AtomicU64::new(0), flushers: open_flushers, control, backend, epoch: AtomicI64::new(0) })
 }
 
 /// Writes one tiny record and commits synchronously: everything committed before is durable after.
@@ -290,22 +295,23 @@ async fn carry_out(
                     "with old as (select epoch, backend_pid, (extract(epoch from backend_start) * 1000000)::bigint as started_us, expires_at
                                   from journal.lease for update)
                      update journal.lease l
-                     set epoch = l.epoch + 1, holder_id = $1, backend_pid = $2, backend_start = $3, address = $4,
-                         expires_at = clock_timestamp() + $5 * interval '1 microsecond'
+                     set epoch = l.epoch + 1, holder_id = $1, address = $2,
+                         expires_at = clock_timestamp() + $3 * interval '1 microsecond'
                      from old where l.holder_id = $1 or old.expires_at < clock_timestamp()
                      returning l.epoch, old.backend_pid, old.started_us",
-                    &[&node, &session.backend.pid, &utc(session.backend.started_us), &address, &(ttl_us as f64)],
+                    &[&node, &address, &(ttl_us as f64)],
                 )
                 .await
                 .map_err(query)?;
             match rows.first() {
-                Some(row) => SessionInput::LeaseGranted {
-                    epoch: unsigned(row.get(0)),
-                    previous: row
-                        .get::<_, Option<i32>>(1)
-                        .zip(row.get::<_, Option<i64>>(2))
-                        .map(|(pid, started_us)| Backend { pid, started_us }),
-                },
+                Some(row) => {
+                    session.epoch.store(row.get(0), Ordering::Relaxed);
+                    let backend = row.get::<_, Option<i32>>(1).zip(row.get::<_, Option<i64>>(2));
+                    SessionInput::LeaseGranted {
+                        epoch: unsigned(row.get(0)),
+                        previous: backend.map(|(pid, started_us)| Backend { pid, started_us }),
+                    }
+                }
                 None => {
                     let row = control
                         .query_one("select (extract(epoch from expires_at - clock_timestamp()) * 1000000)::bigint from journal.lease", &[])
@@ -334,8 +340,22 @@ async fn carry_out(
             }
         }
         Do::FirstFlush => {
-            control.query(FLUSH, &[]).await.map_err(query)?;
-            SessionInput::FirstFlushed
+            // Only now, when the old backend is gone, does the lease name this one in its place: had it
+            // done so at once, a takeover that broke off in between would have left the old one to
+            // nobody. The commit is synchronous, so it is the flush as well.
+            let named = control
+                .execute(
+                    "update journal.lease set backend_pid = $1, backend_start = $2 where holder_id = $3 and epoch = $4",
+                    &[
+                        &session.backend.pid,
+                        &utc(session.backend.started_us),
+                        &node,
+                        &session.epoch.load(Ordering::Relaxed),
+                    ],
+                )
+                .await
+                .map_err(query)?;
+            if named == 1 { SessionInput::FirstFlushed } else { SessionInput::LeaseGone }
         }
         Do::ReadHead { epochs_from } => {
             let row = control
@@ -392,8 +412,8 @@ async fn carry_out(
             let renewed = control
                 .execute(
                     "update journal.lease set expires_at = clock_timestamp() + $3 * interval '1 microsecond'
-                     where holder_id = $1 and backend_pid = $2",
-                    &[&node, &session.backend.pid, &(ttl_us as f64)],
+                     where holder_id = $1 and epoch = $2",
+                    &[&node, &session.epoch.load(Ordering::Relaxed), &(ttl_us as f64)],
                 )
                 .await
                 .map_err(query)?;

@@ -80,7 +80,9 @@ struct Inner {
     append_timeout: Duration,
 }
 
-/// What the caller already knows, so that it need not be looked up again.
+/// What the caller already knows, so that it need not be looked up again. Versions that a decision was
+/// based on belong here: without their moment, nobody can tell a version from another one of the same
+/// number that took its place in a crash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
     /// The streams and reads stood at their expected versions at this moment.
@@ -314,6 +316,11 @@ impl Journal {
                         Ok(()) => return answer,
                         Err(_) => continue,
                     }
+                }
+                // The epoch can have changed while the look-up waited for a writer: equal versions do not
+                // make them the same events then.
+                if known.versions_at.is_some_and(|s| s.epoch != facts.seen.epoch) {
+                    return Err(AppendError::Stale);
                 }
                 // The streams still stand at the versions that were decided on, as of this look-up.
                 seen = Some(facts.seen);

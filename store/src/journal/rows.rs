@@ -8,13 +8,10 @@ use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 /// Inserts a batch with everything that belongs to it. A data-modifying WITH runs each part once
-/// and to its end, in one snapshot; any refusal rolls all of it back. The setting holds for this one
-/// transaction: whether its commit waits for the disk.
+/// and to its end, in one snapshot; any refusal rolls all of it back. The batch is the main statement
+/// because that runs first: a stale writer must meet the fence, not some row that its successor wrote.
 const ROWS: &str = "
-with b as (
-    insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
-    select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz where set_config('synchronous_commit', $31, true) is not null
-), e as (
+with e as (
     insert into journal.events (position, tenant_id, tenant_position, stream_type, stream_id, sequence, event_id,
                                 event_type, event_version, recorded_at, payload, metadata, leaf_hash)
     select $3 + n - 1, t, tp, st, si, sq, ei, et, ev, $5, p, m, l
@@ -27,24 +24,30 @@ with b as (
 ), h as (
     insert into journal.tenant_heads (tenant_id, size, last_position, batch, edge)
     select t, z, lp, $1, e from unnest($17::uuid[], $18::bigint[], $19::bigint[], $20::bytea[]) u(t, z, lp, e)
-)";
-
-/// The records of a batch's commands.
-const COMMANDS: &str = "
+), c as (
     insert into journal.commands (tenant_id, command_id, request_hash, hash_key, event_tenant_id, first_tenant_position,
                                   last_tenant_position, last_position, stream_ids, recorded_at, expires_at)
     select t, i, r, k, et, f, l, lp, s::uuid[], $5, x
     from unnest($21::uuid[], $22::uuid[], $23::bytea[], $24::bytea[], $25::uuid[], $26::bigint[], $27::bigint[],
-                $28::bigint[], $29::text[], $30::timestamptz[]) u(t, i, r, k, et, f, l, lp, s, x)";
+                $28::bigint[], $29::text[], $30::timestamptz[]) u(t, i, r, k, et, f, l, lp, s, x)
+)";
 
 /// The unique keys of a batch. Most batches have none, and a part that does nothing still costs.
 const KEYS: &str = ", d as (
     delete from journal.claims c using unnest($32::uuid[], $33::text[], $34::bytea[]) u(s, k, h)
     where c.scope_id = s and c.kind = k and c.key_hash = h
-)
-insert into journal.claims (scope_id, kind, key_hash, tenant_id, stream_type, stream_id, position)
-select s, k, h, t, st, si, p
-from unnest($35::uuid[], $36::text[], $37::bytea[], $38::uuid[], $39::text[], $40::uuid[], $41::bigint[]) u(s, k, h, t, st, si, p)";
+), k as (
+    insert into journal.claims (scope_id, kind, key_hash, tenant_id, stream_type, stream_id, position)
+    select s, k, h, t, st, si, p
+    from unnest($35::uuid[], $36::text[], $37::bytea[], $38::uuid[], $39::text[], $40::uuid[], $41::bigint[])
+         u(s, k, h, t, st, si, p)
+)";
+
+/// The fence. The setting holds for this one transaction: whether its commit waits for the disk.
+const BATCH: &str = "
+insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
+select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz
+where set_config('synchronous_commit', $31, true) is not null";
 
 /// The statements of one session.
 pub struct Statements {
@@ -57,8 +60,8 @@ impl Statements {
     /// When the schema is not there, or not this version's.
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Statements {
-            without_keys: client.prepare(&format!("{ROWS} {COMMANDS}")).await?,
-            with_keys: client.prepare(&format!("{ROWS}, c as ({COMMANDS}) {KEYS}")).await?,
+            without_keys: client.prepare(&format!("{ROWS} {BATCH}")).await?,
+            with_keys: client.prepare(&format!("{ROWS} {KEYS} {BATCH}")).await?,
         })
     }
 }
