@@ -40,6 +40,12 @@ pub(crate) struct Options {
     /// Sessions of one transaction per append, at most; fewer callers have as many as they are.
     #[arg(long, default_value_t = 128)]
     sessions: usize,
+    /// Events in one of Daybook's batches, at most [default: the writer's own].
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Connections that flush [default: the writer's own].
+    #[arg(long)]
+    flushers: Option<usize>,
     /// Tenants to register beforehand; every command on an unknown stream takes one.
     #[arg(long, default_value_t = 30_000)]
     tenants: usize,
@@ -227,7 +233,10 @@ impl Bench {
         options: &Options,
         baseline: bool,
     ) -> Result<Figures, BenchError> {
-        let journal_options = JournalOptions::new(Real.uuid_v4());
+        let mut journal_options = JournalOptions::new(Real.uuid_v4());
+        let config = &mut journal_options.writer;
+        config.batch_events_max = options.batch.unwrap_or(config.batch_events_max);
+        config.flushers = options.flushers.unwrap_or(config.flushers);
         let (database, (journal, task)) = if baseline {
             let sessions = options.sessions.min(writers);
             let writer = baseline::sit(self.theirs.clone(), self.system.clone(), sessions);

@@ -144,6 +144,8 @@ impl Database {
         let wait = Duration::from_secs(5);
         let inner = deadpool_postgres::Pool::builder(manager)
             .max_size(size_max)
+            // The session used last has its caches warm.
+            .queue_mode(deadpool_postgres::QueueMode::Lifo)
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
             .build()
