@@ -271,7 +271,15 @@ async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseE
         let flush = flusher.prepare(FLUSH).await.map_err(DatabaseError::Query)?;
         open_flushers.push((flusher, flush));
     }
-    Ok(Session { writer, insert, flushed: AtomicU64::new(0), flushers: open_flushers, control, backend, epoch: AtomicI64::new(0) })
+    Ok(Session {
+        writer,
+        insert,
+        flushed: AtomicU64::new(0),
+        flushers: open_flushers,
+        control,
+        backend,
+        epoch: AtomicI64::new(0),
+    })
 }
 
 /// Writes one tiny record and commits synchronously: everything committed before is durable after.
