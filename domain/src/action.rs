@@ -54,6 +54,55 @@ actions! {
     TenantList = "tenant.list", Read;
     /// The contact, which is personal data.
     TenantReadContact = "tenant.readContact", Read;
+
+    AccountRegister = "account.register", Command;
+    AccountRename = "account.rename", Command;
+    AccountChangeEmail = "account.changeEmail", Command;
+    AccountDeactivate = "account.deactivate", Command;
+    AccountReactivate = "account.reactivate", Command;
+    /// One account with its name and e-mail, whatever tenants it is in.
+    AccountRead = "account.read", Read;
+    /// The page of all accounts: the platform's alone.
+    AccountList = "account.list", Read;
+
+    MembershipAdd = "membership.add", Command;
+    MembershipChangeRoles = "membership.changeRoles", Command;
+    MembershipEnd = "membership.end", Command;
+    MembershipRejoin = "membership.rejoin", Command;
+    /// One membership: its account's id, roles and state.
+    MembershipRead = "membership.read", Read;
+    MembershipList = "membership.list", Read;
+    /// The name and e-mail behind a membership, which are personal data.
+    MembershipReadPerson = "membership.readPerson", Read;
+
+    ModuleRegister = "module.register", Command;
+    ModuleUpgrade = "module.upgrade", Command;
+    ModuleEnable = "module.enable", Command;
+    ModuleDisable = "module.disable", Command;
+    ModuleRetire = "module.retire", Command;
+    ModuleRead = "module.read", Read;
+    ModuleList = "module.list", Read;
+
+    GrantGrant = "grant.grant", Command;
+    GrantChangeExpiry = "grant.changeExpiry", Command;
+    GrantRevoke = "grant.revoke", Command;
+    /// Who may use what. One's own grants need no permission.
+    GrantRead = "grant.read", Read;
+    GrantList = "grant.list", Read;
+
+    /// Every event of a tenant and every denied attempt in it.
+    AuditRead = "audit.read", Read;
+
+    DeviceRegister = "device.register", Command;
+    DeviceRename = "device.rename", Command;
+    DeviceChangeSite = "device.changeSite", Command;
+    DeviceChangeMaxPower = "device.changeMaxPower", Command;
+    DeviceDecommission = "device.decommission", Command;
+    DeviceRead = "device.read", Read;
+    DeviceList = "device.list", Read;
+
+    ReadingsRecord = "readings.record", Command;
+    ReadingsRead = "readings.read", Read;
 }
 
 /// A command that names the permission it needs.

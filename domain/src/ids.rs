@@ -34,6 +34,18 @@ uuid_newtype!(
     /// The person whose data a [`crate::personal::Personal`] field holds; owner of one encryption key.
     SubjectId
 );
+uuid_newtype!(
+    /// A login identity, the same in every tenant it is a member of. Also the subject of its personal data.
+    AccountId
+);
+uuid_newtype!(
+    /// An account in one tenant: the UUIDv5 of the account in the tenant's namespace.
+    MembershipId
+);
+uuid_newtype!(
+    /// A module that a tenant has registered.
+    ModuleId
+);
 
 /// The tenant of the platform itself: accounts and platform-wide commands live here.
 /// A fixed id, so that it needs no look-up and is the same in every installation.

@@ -6,6 +6,7 @@
 pub mod action;
 pub mod aggregate;
 pub mod context;
+pub mod energy;
 pub mod ids;
 pub mod personal;
 pub mod platform;
@@ -16,7 +17,7 @@ pub mod value;
 pub use action::{Action, ActionKind, Guarded};
 pub use aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 pub use context::{Actor, ActorKind, Context, EventIds};
-pub use ids::{PLATFORM_TENANT, SubjectId, TenantId};
+pub use ids::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, SubjectId, TenantId};
 pub use personal::Personal;
 pub use role::{Reach, Role};
 pub use value::InvalidValue;

@@ -1,5 +1,17 @@
-//! The platform itself: tenants, and later accounts, memberships, roles and modules.
+//! The platform itself: tenants, accounts, who is a member of what, modules and who may use them.
 
+pub mod account;
+pub(crate) mod contracts;
+pub mod grant;
+pub mod membership;
+pub mod module;
 pub mod tenant;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use account::{Account, AccountCommand, AccountError, AccountEvent};
+pub use grant::{AccessGrant, AccessGrantCommand, AccessGrantError, AccessGrantEvent, GrantTerm, grant_id};
+pub use membership::{Membership, MembershipCommand, MembershipError, MembershipEvent, TenantRole, membership_id};
+pub use module::{Manifest, Module, ModuleCommand, ModuleError, ModuleEvent};
 pub use tenant::{Tenant, TenantCommand, TenantError, TenantEvent};

@@ -6,7 +6,8 @@
 //! type shows as a sample that fails to decode instead of a sample that follows silently.
 
 use crate::aggregate::EventSourced;
-use crate::platform::Tenant;
+use crate::energy;
+use crate::platform;
 use crate::role::permission_table;
 use cqrs_es::{Aggregate, DomainEvent};
 use schemars::JsonSchema;
@@ -56,51 +57,14 @@ pub enum PayloadError {
     Mistaken { event_type: String, version: String, decoded: String },
 }
 
-const PUBLIC: bool = true;
+/// Integrators hear it.
+pub(crate) const PUBLIC: bool = true;
+/// It stays inside.
+pub(crate) const INTERNAL: bool = false;
 
-/// Every version of every event. A new one is one entry here; `cargo run -- schemas` does the rest.
+/// Every version of every event, by context: each keeps the list of its own.
 pub fn event_contracts() -> Vec<EventContract> {
-    const SUBJECT: &str = "0198f000-0000-7000-8000-000000000001";
-    let contact = || json!({"$subject": SUBJECT, "value": {"name": "Ada Lovelace", "email": "ada@example.com"}});
-    let erased = || json!({"$subject": SUBJECT, "erased": true});
-
-    vec![
-        event::<Tenant>(
-            "registered",
-            "1",
-            PUBLIC,
-            vec![
-                json!({"name": "Example Ltd", "plan": "PRO", "contact": contact(), "domain": "example.com"}),
-                json!({"name": "Example Ltd", "plan": "ENTERPRISE", "contact": erased()}),
-                json!({"name": "Example Ltd", "plan": "FREE"}),
-            ],
-        ),
-        event::<Tenant>("renamed", "1", PUBLIC, vec![json!({"name": "Example & Sons"})]),
-        event::<Tenant>(
-            "plan_changed",
-            "1",
-            PUBLIC,
-            vec![json!({"plan": "FREE"}), json!({"plan": "PRO"}), json!({"plan": "ENTERPRISE"})],
-        ),
-        event::<Tenant>(
-            "settings_changed",
-            "1",
-            PUBLIC,
-            vec![
-                json!({"set": {"invoice.due_days": 30, "invoice.footer": "Thank you", "beta": true}, "unset": ["logo"]}),
-                json!({"set": {}, "unset": ["beta"]}),
-            ],
-        ),
-        event::<Tenant>(
-            "contact_changed",
-            "1",
-            PUBLIC,
-            vec![json!({"contact": contact()}), json!({"contact": erased()}), json!({})],
-        ),
-        event::<Tenant>("suspended", "1", PUBLIC, vec![json!({"reason": "The invoice of May is unpaid"})]),
-        event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
-        event::<Tenant>("closed", "1", PUBLIC, vec![json!({"reason": "Moved to another platform"})]),
-    ]
+    [platform::contracts::event_contracts(), energy::contracts::event_contracts()].concat()
 }
 
 /// The generated files: path below `schemas/`, and content. The same bytes every time.
@@ -147,7 +111,8 @@ pub fn unlisted_events() -> Vec<String> {
     unlisted.into_iter().collect()
 }
 
-fn event<A>(event: &'static str, version: &'static str, public: bool, samples: Vec<Value>) -> EventContract
+/// One version of one event, with its schema.
+pub(crate) fn event<A>(event: &'static str, version: &'static str, public: bool, samples: Vec<Value>) -> EventContract
 where
     A: EventSourced,
     <A as Aggregate>::Event: JsonSchema,

@@ -70,6 +70,49 @@ impl Role {
             TenantRead           => [Y,        Y,      Y,      Y],
             TenantList           => [Y,        N,      N,      N],
             TenantReadContact    => [Y,        Y,      N,      N],
+
+            AccountRegister      => [Y,        N,      N,      N],
+            AccountRename        => [Y,        N,      N,      N],
+            AccountChangeEmail   => [Y,        N,      N,      N],
+            AccountDeactivate    => [Y,        N,      N,      N],
+            AccountReactivate    => [Y,        N,      N,      N],
+            AccountRead          => [Y,        N,      N,      N],
+            AccountList          => [Y,        N,      N,      N],
+
+            MembershipAdd         => [Y,       Y,      N,      N],
+            MembershipChangeRoles => [Y,       Y,      N,      N],
+            MembershipEnd         => [Y,       Y,      N,      N],
+            MembershipRejoin      => [Y,       Y,      N,      N],
+            MembershipRead        => [Y,       Y,      Y,      Y],
+            MembershipList        => [Y,       Y,      Y,      Y],
+            MembershipReadPerson  => [Y,       Y,      Y,      N],
+
+            ModuleRegister       => [Y,        Y,      N,      N],
+            ModuleUpgrade        => [Y,        Y,      N,      N],
+            ModuleEnable         => [Y,        Y,      N,      N],
+            ModuleDisable        => [Y,        Y,      N,      N],
+            ModuleRetire         => [Y,        Y,      N,      N],
+            ModuleRead           => [Y,        Y,      Y,      Y],
+            ModuleList           => [Y,        Y,      Y,      Y],
+
+            GrantGrant           => [Y,        Y,      N,      N],
+            GrantChangeExpiry    => [Y,        Y,      N,      N],
+            GrantRevoke          => [Y,        Y,      N,      N],
+            GrantRead            => [Y,        Y,      N,      N],
+            GrantList            => [Y,        Y,      N,      N],
+
+            AuditRead            => [Y,        Y,      N,      N],
+
+            DeviceRegister       => [Y,        Y,      N,      N],
+            DeviceRename         => [Y,        Y,      N,      N],
+            DeviceChangeSite     => [Y,        Y,      N,      N],
+            DeviceChangeMaxPower => [Y,        Y,      N,      N],
+            DeviceDecommission   => [Y,        Y,      N,      N],
+            DeviceRead           => [Y,        Y,      Y,      Y],
+            DeviceList           => [Y,        Y,      Y,      Y],
+
+            ReadingsRecord       => [Y,        Y,      Y,      N],
+            ReadingsRead         => [Y,        Y,      Y,      Y],
         };
         match self {
             Role::PlatformAdmin => platform_admin,

@@ -14,7 +14,8 @@ use std::fmt;
 pub struct InvalidValue {
     /// Path of the input field, e.g. `["contact", "email"]`.
     pub path: &'static [&'static str],
-    /// UPPER_SNAKE, stable: `EMPTY`, `TOO_LONG`, `FORBIDDEN_CHARACTER`, `MALFORMED`, `UNKNOWN_VALUE`, `TOO_MANY`.
+    /// UPPER_SNAKE, stable: `EMPTY`, `TOO_LONG`, `FORBIDDEN_CHARACTER`, `MALFORMED`, `UNKNOWN_VALUE`,
+    /// `TOO_MANY`, `DUPLICATE`.
     pub code: &'static str,
     /// Names the thing and the remedy.
     pub message: String,

@@ -124,6 +124,7 @@ fn fits(schema: &Value, value: &Value) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{value}: {what}"));
     let branches =
         |schemas: &Value| schemas.as_array().into_iter().flatten().filter(|schema| fits(schema, value).is_ok()).count();
+    let whole = |number: &Value| number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
     for (keyword, expected) in keywords {
         match keyword.as_str() {
             "$schema" | "$id" | "title" | "description" | "format" | "pattern" | "contentEncoding" => {}
@@ -140,6 +141,8 @@ fn fits(schema: &Value, value: &Value) -> Result<(), String> {
                     return wrong(&format!("is not of the type {expected}"));
                 }
             }
+            "minimum" if whole(value) < whole(expected) => return wrong("is too small"),
+            "maximum" if whole(value) > whole(expected) => return wrong("is too large"),
             "enum" if !expected.as_array().is_some_and(|values| values.contains(value)) => {
                 return wrong("is not in the enum");
             }
@@ -181,7 +184,7 @@ fn fits(schema: &Value, value: &Value) -> Result<(), String> {
                     return wrong("repeats an item");
                 }
             }
-            "enum" | "const" | "oneOf" | "anyOf" => {}
+            "enum" | "const" | "oneOf" | "anyOf" | "minimum" | "maximum" => {}
             unknown => {
                 return Err(format!("the keyword {unknown} is not known to this test; teach it"));
             }

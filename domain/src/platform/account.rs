@@ -1,0 +1,229 @@
+//! An account: the one login identity of a person, whatever tenants they work in. Its stream lives in the
+//! platform's tenant.
+//!
+//! It knows nothing of tenants and roles (that is a membership) nor of passwords and sessions. That its e-mail
+//! address is nobody else's is the journal's to check, by the keys that [`Account::keys`] names. Its personal
+//! fields are the account's own: their subject is the account's id, so that one key erases the person.
+
+mod state;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use crate::value::{EmailAddress, Name, Reason};
+pub use state::{Account, Profile};
+
+use crate::action::{Action, Guarded};
+use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
+use crate::context::Context;
+use crate::ids::PLATFORM_TENANT;
+use crate::personal::Personal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The kind of the unique key that an account's e-mail address takes, in the whole platform.
+pub const EMAIL_KEY: &str = "account.email";
+
+/// What can be asked of an account. Its JSON form is for the hash of a request; it is never read back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountCommand {
+    Register { email: Personal<EmailAddress>, name: Personal<Name> },
+    Rename { name: Personal<Name> },
+    ChangeEmail { email: Personal<EmailAddress> },
+    Deactivate { reason: Reason },
+    Reactivate,
+}
+
+impl Guarded for AccountCommand {
+    fn action(&self) -> Action {
+        match self {
+            Self::Register { .. } => Action::AccountRegister,
+            Self::Rename { .. } => Action::AccountRename,
+            Self::ChangeEmail { .. } => Action::AccountChangeEmail,
+            Self::Deactivate { .. } => Action::AccountDeactivate,
+            Self::Reactivate => Action::AccountReactivate,
+        }
+    }
+}
+
+/// What happened to an account. A payload in the journal is the inner object; its tag is in the event's type.
+// The lines below are the descriptions in the published schemas.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountEvent {
+    /// A person has an account, and its e-mail address is theirs alone.
+    Registered { email: Personal<EmailAddress>, name: Personal<Name> },
+    /// The person has a new name.
+    Renamed { name: Personal<Name> },
+    /// The person has a new e-mail address, and the old one is free again.
+    EmailChanged { email: Personal<EmailAddress> },
+    /// The account may not be used until it is reactivated. It keeps its e-mail address.
+    Deactivated { reason: Reason },
+    /// The account may be used again.
+    Reactivated {},
+}
+
+impl cqrs_es::DomainEvent for AccountEvent {
+    fn event_type(&self) -> String {
+        let event = match self {
+            Self::Registered { .. } => "registered",
+            Self::Renamed { .. } => "renamed",
+            Self::EmailChanged { .. } => "email_changed",
+            Self::Deactivated { .. } => "deactivated",
+            Self::Reactivated {} => "reactivated",
+        };
+        format!("platform.account.{event}")
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+/// Why an account refuses a command.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AccountError {
+    #[error("there is no such account; register it first")]
+    NotRegistered,
+    #[error("the account is registered already; register another one under an id of its own")]
+    AlreadyRegistered,
+    #[error("the account is deactivated; reactivate it first")]
+    Deactivated,
+    #[error("an account is registered in the platform's tenant; use that tenant's id")]
+    ForeignStream,
+    #[error("the personal data of an account is its own; use the account's id as the subject of the e-mail address")]
+    ForeignEmail,
+    #[error("the personal data of an account is its own; use the account's id as the subject of the name")]
+    ForeignName,
+    #[error("the e-mail address was erased; give another one")]
+    EmailErased,
+    #[error("the name was erased; give another one")]
+    NameErased,
+}
+
+impl Refusal for AccountError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotRegistered => "ACCOUNT_NOT_REGISTERED",
+            Self::AlreadyRegistered => "ACCOUNT_ALREADY_REGISTERED",
+            Self::Deactivated => "ACCOUNT_DEACTIVATED",
+            Self::ForeignStream => "ACCOUNT_FOREIGN_STREAM",
+            Self::ForeignEmail | Self::ForeignName => "ACCOUNT_FOREIGN_SUBJECT",
+            Self::EmailErased => "ACCOUNT_EMAIL_ERASED",
+            Self::NameErased => "ACCOUNT_NAME_ERASED",
+        }
+    }
+
+    fn path(&self) -> &'static [&'static str] {
+        match self {
+            Self::ForeignEmail | Self::EmailErased => &["email"],
+            Self::ForeignName | Self::NameErased => &["name"],
+            Self::NotRegistered | Self::AlreadyRegistered | Self::Deactivated | Self::ForeignStream => &[],
+        }
+    }
+}
+
+crate::cqrs_aggregate!(
+    Account,
+    type = "account",
+    command = AccountCommand,
+    event = AccountEvent,
+    error = AccountError
+);
+
+impl EventSourced for Account {
+    const CONTEXT: &'static str = "platform";
+
+    fn decide(&self, context: &Context, command: AccountCommand) -> Result<Vec<AccountEvent>, AccountError> {
+        use {Account::*, AccountCommand as C, AccountError as Refused, AccountEvent as E};
+        let already_so = || Ok(vec![]);
+
+        match (self, command) {
+            (Absent, C::Register { email, name }) => {
+                if context.tenant != PLATFORM_TENANT {
+                    return Err(Refused::ForeignStream);
+                }
+                own_email(context, &email)?;
+                own_name(context, &name)?;
+                Ok(vec![E::Registered { email, name }])
+            }
+            (Active { .. } | Deactivated { .. }, C::Register { .. }) => Err(Refused::AlreadyRegistered),
+
+            (Active { profile }, C::Rename { name }) if profile.name == name => already_so(),
+            (Active { .. }, C::Rename { name }) => {
+                own_name(context, &name)?;
+                Ok(vec![E::Renamed { name }])
+            }
+            (Active { profile }, C::ChangeEmail { email }) if profile.email == email => already_so(),
+            (Active { .. }, C::ChangeEmail { email }) => {
+                own_email(context, &email)?;
+                Ok(vec![E::EmailChanged { email }])
+            }
+            (Deactivated { .. }, C::Rename { .. } | C::ChangeEmail { .. }) => Err(Refused::Deactivated),
+
+            (Active { .. }, C::Deactivate { reason }) => Ok(vec![E::Deactivated { reason }]),
+            (Deactivated { .. }, C::Deactivate { .. }) => already_so(),
+            (Deactivated { .. }, C::Reactivate) => Ok(vec![E::Reactivated {}]),
+            (Active { .. }, C::Reactivate) => already_so(),
+
+            (Absent, C::Rename { .. } | C::ChangeEmail { .. } | C::Deactivate { .. } | C::Reactivate) => {
+                Err(Refused::NotRegistered)
+            }
+        }
+    }
+
+    /// Of an erased address nothing is left to release here: erasing it has released its key.
+    fn keys(&self, events: &[AccountEvent]) -> Vec<KeyChange> {
+        let change = |key: String, claim| KeyChange { scope: KeyScope::Platform, kind: EMAIL_KEY, key, claim };
+        let mut held = self.profile().and_then(|profile| email_key(&profile.email));
+        let mut changes = Vec::new();
+        for event in events {
+            match event {
+                AccountEvent::Registered { email, .. } | AccountEvent::EmailChanged { email } => {
+                    let next = email_key(email);
+                    if held != next {
+                        changes.extend(held.take().map(|key| change(key, false)));
+                        changes.extend(next.clone().map(|key| change(key, true)));
+                        held = next;
+                    }
+                }
+                // A deactivated account keeps its address: it may come back, and nobody else may take its place.
+                AccountEvent::Renamed { .. } | AccountEvent::Deactivated { .. } | AccountEvent::Reactivated {} => {}
+            }
+        }
+        changes
+    }
+}
+
+/// The form in which two spellings of one address are the same. Providers that tell case apart in the local part are
+/// unheard of, while people who type it in another case are not.
+fn email_key(email: &Personal<EmailAddress>) -> Option<String> {
+    email.value().map(|email| email.as_str().to_lowercase())
+}
+
+fn own_email(context: &Context, email: &Personal<EmailAddress>) -> Result<(), AccountError> {
+    own(context, email, AccountError::ForeignEmail, AccountError::EmailErased)
+}
+
+fn own_name(context: &Context, name: &Personal<Name>) -> Result<(), AccountError> {
+    own(context, name, AccountError::ForeignName, AccountError::NameErased)
+}
+
+/// The field of another person would outlive the erasure of this one, and one that nobody can read is not worth writing.
+fn own<T>(
+    context: &Context,
+    field: &Personal<T>,
+    foreign: AccountError,
+    erased: AccountError,
+) -> Result<(), AccountError> {
+    if field.subject().0 != context.id {
+        return Err(foreign);
+    }
+    match field.is_erased() {
+        true => Err(erased),
+        false => Ok(()),
+    }
+}

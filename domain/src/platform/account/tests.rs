@@ -1,0 +1,186 @@
+//! What an account does, as sentences, and its whole transition table.
+
+use super::*;
+use crate::ids::SubjectId;
+use crate::platform::testing::{self, check_transitions, fold, reason};
+use cqrs_es::DomainEvent;
+use uuid::Uuid;
+
+pub(super) const ID: Uuid = Uuid::from_u128(3);
+
+/// Every (state, command) pair. A command that repeats what is so already has a row of its own.
+const TRANSITIONS: &str = "
+command                    absent                  active                      deactivated
+account.register           registered              ACCOUNT_ALREADY_REGISTERED  ACCOUNT_ALREADY_REGISTERED
+account.register-same      registered              ACCOUNT_ALREADY_REGISTERED  ACCOUNT_ALREADY_REGISTERED
+account.rename             ACCOUNT_NOT_REGISTERED  renamed                     ACCOUNT_DEACTIVATED
+account.rename-same        ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
+account.changeEmail        ACCOUNT_NOT_REGISTERED  email_changed               ACCOUNT_DEACTIVATED
+account.changeEmail-same   ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
+account.deactivate         ACCOUNT_NOT_REGISTERED  deactivated                 already-so
+account.reactivate         ACCOUNT_NOT_REGISTERED  already-so                  reactivated
+";
+
+pub(super) fn context() -> Context {
+    Context { tenant: PLATFORM_TENANT, ..testing::context(ID) }
+}
+
+pub(super) fn own<T>(value: T) -> Personal<T> {
+    Personal::known(SubjectId(ID), value)
+}
+
+pub(super) fn email(text: &str) -> Personal<EmailAddress> {
+    own(EmailAddress::parse(text).expect("an e-mail address"))
+}
+
+pub(super) fn name(text: &str) -> Personal<Name> {
+    own(testing::name(text))
+}
+
+fn registered() -> AccountEvent {
+    AccountEvent::Registered { email: email("Ada@example.com"), name: name("Ada") }
+}
+
+fn command_of(row: &str) -> AccountCommand {
+    use AccountCommand as C;
+    match row {
+        "account.register" => C::Register { email: email("grace@example.com"), name: name("Grace") },
+        "account.register-same" => C::Register { email: email("Ada@example.com"), name: name("Ada") },
+        "account.rename" => C::Rename { name: name("Grace") },
+        "account.rename-same" => C::Rename { name: name("Ada") },
+        "account.changeEmail" => C::ChangeEmail { email: email("grace@example.com") },
+        "account.changeEmail-same" => C::ChangeEmail { email: email("Ada@example.com") },
+        "account.deactivate" => C::Deactivate { reason: reason("another reason") },
+        "account.reactivate" => C::Reactivate,
+        other => panic!("no command for the row {other}"),
+    }
+}
+
+fn history_of(column: &str) -> Vec<AccountEvent> {
+    match column {
+        "absent" => vec![],
+        "active" => vec![registered()],
+        "deactivated" => vec![registered(), AccountEvent::Deactivated { reason: reason("left") }],
+        other => panic!("no history for the column {other}"),
+    }
+}
+
+fn given(history: Vec<AccountEvent>) -> cqrs_es::test::AggregateTestExecutor<Account> {
+    testing::given(context(), history)
+}
+
+#[test]
+fn every_command_in_every_state_does_what_the_table_says() {
+    fn column_of(account: &Account) -> &'static str {
+        match account {
+            Account::Absent => "absent",
+            Account::Active { .. } => "active",
+            Account::Deactivated { .. } => "deactivated",
+        }
+    }
+    let columns = ["absent", "active", "deactivated"];
+    check_transitions::<Account>(TRANSITIONS, &context(), &columns, command_of, history_of, column_of);
+}
+
+#[test]
+fn an_account_is_registered_with_all_it_was_given() {
+    given(vec![]).when(command_of("account.register-same")).then_expect_events(vec![registered()]);
+}
+
+#[test]
+fn an_account_is_not_registered_in_a_tenant_of_the_customers() {
+    let customer = testing::context(ID);
+    testing::given::<Account>(customer, vec![])
+        .when(command_of("account.register"))
+        .then_expect_error(AccountError::ForeignStream);
+}
+
+#[test]
+fn the_personal_data_of_somebody_else_has_no_place_in_an_account() {
+    let other = SubjectId(Uuid::from_u128(4));
+    let (foreign_name, foreign_email) = (
+        Personal::known(other, testing::name("Ada")),
+        Personal::known(other, EmailAddress::parse("a@b.example").expect("an address")),
+    );
+    given(vec![])
+        .when(AccountCommand::Register { email: foreign_email.clone(), name: name("Ada") })
+        .then_expect_error(AccountError::ForeignEmail);
+    given(vec![])
+        .when(AccountCommand::Register { email: email("a@b.example"), name: foreign_name.clone() })
+        .then_expect_error(AccountError::ForeignName);
+    given(vec![registered()])
+        .when(AccountCommand::Rename { name: foreign_name })
+        .then_expect_error(AccountError::ForeignName);
+    given(vec![registered()])
+        .when(AccountCommand::ChangeEmail { email: foreign_email })
+        .then_expect_error(AccountError::ForeignEmail);
+}
+
+#[test]
+fn what_was_erased_is_not_written_again_but_can_be_replaced() {
+    let subject = SubjectId(ID);
+    given(vec![registered()])
+        .when(AccountCommand::Rename { name: Personal::Erased { subject } })
+        .then_expect_error(AccountError::NameErased);
+    given(vec![registered()])
+        .when(AccountCommand::ChangeEmail { email: Personal::Erased { subject } })
+        .then_expect_error(AccountError::EmailErased);
+
+    let erased = AccountEvent::Registered { email: Personal::Erased { subject }, name: Personal::Erased { subject } };
+    given(vec![erased.clone()])
+        .when(command_of("account.changeEmail"))
+        .then_expect_events(vec![AccountEvent::EmailChanged { email: email("grace@example.com") }]);
+    let changed = AccountEvent::EmailChanged { email: email("grace@example.com") };
+    assert_eq!(fold::<Account>(vec![erased]).keys(&[changed]), [change("grace@example.com", true)]);
+}
+
+#[test]
+fn a_reactivated_account_is_as_it_was_before() {
+    let back = [history_of("deactivated"), vec![AccountEvent::Reactivated {}]].concat();
+    assert_eq!(fold::<Account>(back), fold(history_of("active")));
+}
+
+fn change(key: &str, claim: bool) -> KeyChange {
+    KeyChange { scope: KeyScope::Platform, kind: "account.email", key: key.to_owned(), claim }
+}
+
+#[test]
+fn an_address_is_taken_for_the_whole_platform_whatever_its_case() {
+    assert_eq!(Account::Absent.keys(&[registered()]), [change("ada@example.com", true)]);
+}
+
+#[test]
+fn another_address_frees_the_old_one_and_another_spelling_keeps_it() {
+    let active: Account = fold(history_of("active"));
+    let moved = AccountEvent::EmailChanged { email: email("grace@example.com") };
+    assert_eq!(active.keys(&[moved]), [change("ada@example.com", false), change("grace@example.com", true)]);
+
+    let respelled = AccountEvent::EmailChanged { email: email("ADA@example.com") };
+    given(vec![registered()])
+        .when(AccountCommand::ChangeEmail { email: email("ADA@example.com") })
+        .then_expect_events(vec![respelled.clone()]);
+    assert_eq!(active.keys(&[respelled]), []);
+}
+
+#[test]
+fn a_deactivated_account_keeps_its_address() {
+    let active: Account = fold(history_of("active"));
+    assert_eq!(active.keys(&[AccountEvent::Deactivated { reason: reason("left") }]), []);
+    let deactivated: Account = fold(history_of("deactivated"));
+    assert_eq!(deactivated.keys(&[AccountEvent::Reactivated {}]), []);
+}
+
+#[test]
+fn every_event_has_its_type_and_version() {
+    assert_eq!(registered().event_type(), "platform.account.registered");
+    assert_eq!(registered().event_version(), "1");
+}
+
+#[test]
+fn nothing_of_a_person_shows_in_debug_output() {
+    let shown =
+        format!("{:?} {:?} {:?}", registered(), command_of("account.rename-same"), fold::<Account>(vec![registered()]));
+    for secret in ["Ada", "example.com"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}

@@ -1,0 +1,212 @@
+//! The contracts of the platform's events: tenants, accounts, memberships, modules and grants.
+//!
+//! Nothing ever leaves this list: see [`crate::registry`].
+
+use super::{AccessGrant, Account, Membership, Module, Tenant};
+use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
+use serde_json::{Value, json};
+
+/// Every version of every event here. A new one is one entry; `cargo run -- schemas` does the rest.
+pub(crate) fn event_contracts() -> Vec<EventContract> {
+    [tenants(), accounts(), memberships(), modules(), grants()].concat()
+}
+
+fn tenants() -> Vec<EventContract> {
+    const SUBJECT: &str = "0198f000-0000-7000-8000-000000000001";
+    let contact = || json!({"$subject": SUBJECT, "value": {"name": "Ada Lovelace", "email": "ada@example.com"}});
+    let erased = || json!({"$subject": SUBJECT, "erased": true});
+
+    vec![
+        event::<Tenant>(
+            "registered",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"name": "Example Ltd", "plan": "PRO", "contact": contact(), "domain": "example.com"}),
+                json!({"name": "Example Ltd", "plan": "ENTERPRISE", "contact": erased()}),
+                json!({"name": "Example Ltd", "plan": "FREE"}),
+            ],
+        ),
+        event::<Tenant>("renamed", "1", PUBLIC, vec![json!({"name": "Example & Sons"})]),
+        event::<Tenant>(
+            "plan_changed",
+            "1",
+            PUBLIC,
+            vec![json!({"plan": "FREE"}), json!({"plan": "PRO"}), json!({"plan": "ENTERPRISE"})],
+        ),
+        event::<Tenant>(
+            "settings_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"set": {"invoice.due_days": 30, "invoice.footer": "Thank you", "beta": true}, "unset": ["logo"]}),
+                json!({"set": {}, "unset": ["beta"]}),
+            ],
+        ),
+        event::<Tenant>(
+            "contact_changed",
+            "1",
+            PUBLIC,
+            vec![json!({"contact": contact()}), json!({"contact": erased()}), json!({})],
+        ),
+        event::<Tenant>("suspended", "1", PUBLIC, vec![json!({"reason": "The invoice of May is unpaid"})]),
+        event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
+        event::<Tenant>("closed", "1", PUBLIC, vec![json!({"reason": "Moved to another platform"})]),
+    ]
+}
+
+/// Accounts belong to no tenant that an integrator could be of.
+fn accounts() -> Vec<EventContract> {
+    const SUBJECT: &str = "0198f000-0000-7000-8000-000000000001";
+    let own = |value: &str| json!({"$subject": SUBJECT, "value": value});
+    let erased = || json!({"$subject": SUBJECT, "erased": true});
+    vec![
+        event::<Account>(
+            "registered",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"email": own("ada@example.com"), "name": own("Ada Lovelace")}),
+                json!({"email": erased(), "name": erased()}),
+            ],
+        ),
+        event::<Account>("renamed", "1", INTERNAL, vec![json!({"name": own("Ada King")}), json!({"name": erased()})]),
+        event::<Account>(
+            "email_changed",
+            "1",
+            INTERNAL,
+            vec![json!({"email": own("countess@example.com")}), json!({"email": erased()})],
+        ),
+        event::<Account>("deactivated", "1", INTERNAL, vec![json!({"reason": "Left the company"})]),
+        event::<Account>("reactivated", "1", INTERNAL, vec![json!({})]),
+    ]
+}
+
+fn memberships() -> Vec<EventContract> {
+    const ACCOUNT: &str = "0198f000-0000-7000-8000-000000000001";
+    vec![
+        event::<Membership>(
+            "added",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"account": ACCOUNT, "roles": ["tenant_admin"]}),
+                json!({"account": ACCOUNT, "roles": ["member", "viewer"]}),
+            ],
+        ),
+        event::<Membership>(
+            "roles_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"added": ["tenant_admin"], "removed": ["viewer"]}),
+                json!({"added": [], "removed": ["member"]}),
+            ],
+        ),
+        event::<Membership>("ended", "1", PUBLIC, vec![json!({"reason": "The project is over"})]),
+        event::<Membership>("rejoined", "1", PUBLIC, vec![json!({"roles": ["viewer"]})]),
+    ]
+}
+
+fn modules() -> Vec<EventContract> {
+    vec![
+        event::<Module>("registered", "1", PUBLIC, registered_modules()),
+        event::<Module>(
+            "upgraded",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"change": {
+                    "version": "2.0.0",
+                    "name": "Battery sizing",
+                    "description": "",
+                    "integration": {"kind": "api", "url": "https://bess.example.com/v2"},
+                    "roles": {"auditor": {"name": "Auditor", "permissions": ["result.view"]}},
+                    "roles_removed": ["viewer"],
+                    "routes": [{"path": "/projects", "name": "Projects", "permission": "project.create"}],
+                    "settings": {"horizon_years": 25},
+                    "settings_removed": ["beta"],
+                }}),
+                json!({"change": {"version": "1.2.1", "routes": []}}),
+                json!({"change": {"version": "1.3.0-rc.1+build.7"}}),
+            ],
+        ),
+        event::<Module>("enabled", "1", PUBLIC, vec![json!({})]),
+        event::<Module>("disabled", "1", PUBLIC, vec![json!({"reason": "Maintenance until Monday"})]),
+        event::<Module>("retired", "1", PUBLIC, vec![json!({"reason": "Replaced by another module"})]),
+    ]
+}
+
+fn registered_modules() -> Vec<Value> {
+    let user = || json!({"user": {"name": "User", "permissions": []}});
+    vec![
+        json!({"manifest": {
+            "key": "bess-sizing",
+            "name": "BESS sizing",
+            "version": "1.2.0",
+            "description": "Sizes battery storage.",
+            "integration": {"kind": "external", "url": "https://bess.example.com/start"},
+            "roles": {
+                "engineer": {"name": "Engineer", "permissions": ["project.create", "project.edit:own"]},
+                "viewer": {"name": "Viewer", "permissions": ["result.view"]},
+            },
+            "routes": [
+                {"path": "/", "name": "Overview"},
+                {"path": "/projects", "name": "Projects", "permission": "project.create"},
+            ],
+            "settings": {"currency": "EUR", "horizon_years": 20, "beta": false},
+        }}),
+        json!({"manifest": {
+            "key": "notes",
+            "name": "Notes",
+            "version": "0.1.0",
+            "integration": {"kind": "embedded"},
+            "roles": user(),
+        }}),
+        json!({"manifest": {
+            "key": "forecast",
+            "name": "Bid forecasting",
+            "version": "0.1.0",
+            "integration": {"kind": "api", "url": "https://forecast.example.com/"},
+            "roles": user(),
+        }}),
+    ]
+}
+
+fn grants() -> Vec<EventContract> {
+    let granted = |more: Value| {
+        let mut payload = json!({
+            "membership": "6f7a2b1e-0000-5000-8000-000000000001",
+            "module": "0198f000-0000-7000-8000-000000000002",
+            "role": "engineer",
+            "reason": "Works on the storage project",
+        });
+        payload
+            .as_object_mut()
+            .into_iter()
+            .for_each(|object| object.extend(more.as_object().cloned().unwrap_or_default()));
+        payload
+    };
+    vec![
+        event::<AccessGrant>(
+            "granted",
+            "1",
+            PUBLIC,
+            vec![
+                granted(json!({"from": "2026-01-01T00:00:00Z", "until": "2026-07-01T00:00:00Z"})),
+                granted(json!({"until": "2026-07-01T12:30:00.000001Z"})),
+                granted(json!({})),
+            ],
+        ),
+        event::<AccessGrant>(
+            "expiry_changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"until": "2027-01-01T00:00:00Z", "reason": "The project goes on"}),
+                json!({"reason": "Has become permanent"}),
+            ],
+        ),
+        event::<AccessGrant>("revoked", "1", PUBLIC, vec![json!({"reason": "Has moved to another team"})]),
+    ]
+}

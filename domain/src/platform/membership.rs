@@ -1,0 +1,198 @@
+//! A membership: an account that works in a tenant, and as what. Its stream lives in that tenant.
+//!
+//! It knows nothing of the person (that is the account) nor of the other members: whether the last administrator
+//! leaves is for whoever sees all members to ask. Its roles are those of a tenant only, never the platform's.
+
+mod state;
+mod values;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+pub use crate::value::Reason;
+pub use state::Membership;
+pub use values::TenantRole;
+
+use crate::action::{Action, Guarded};
+use crate::aggregate::{EventSourced, Refusal};
+use crate::context::Context;
+use crate::ids::{AccountId, MembershipId, PLATFORM_TENANT, TenantId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// The one membership of an account in a tenant: UUIDv5 of the account's 16 bytes in the tenant's namespace.
+/// Who leaves and comes back continues the same stream.
+pub fn membership_id(tenant: TenantId, account: AccountId) -> MembershipId {
+    MembershipId(Uuid::new_v5(&tenant.0, account.0.as_bytes()))
+}
+
+/// What can be asked of a membership. Its JSON form is for the hash of a request; it is never read back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipCommand {
+    Add {
+        account: AccountId,
+        /// At least one.
+        roles: BTreeSet<TenantRole>,
+    },
+    ChangeRoles {
+        /// All roles from now on, at least one.
+        roles: BTreeSet<TenantRole>,
+    },
+    End {
+        reason: Reason,
+    },
+    Rejoin {
+        /// All roles from now on, at least one; those of before count no more.
+        roles: BTreeSet<TenantRole>,
+    },
+}
+
+impl Guarded for MembershipCommand {
+    fn action(&self) -> Action {
+        match self {
+            Self::Add { .. } => Action::MembershipAdd,
+            Self::ChangeRoles { .. } => Action::MembershipChangeRoles,
+            Self::End { .. } => Action::MembershipEnd,
+            Self::Rejoin { .. } => Action::MembershipRejoin,
+        }
+    }
+}
+
+/// What happened to a membership. A payload in the journal is the inner object; its tag is in the event's type.
+// The lines below are the descriptions in the published schemas.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MembershipEvent {
+    /// An account is a member of the tenant.
+    Added { account: AccountId, roles: BTreeSet<TenantRole> },
+    /// The member has other roles: some are new, others are gone. Roles that are in neither stay.
+    RolesChanged { added: BTreeSet<TenantRole>, removed: BTreeSet<TenantRole> },
+    /// The account is no member any more, and has no role here.
+    Ended { reason: Reason },
+    /// The account is a member again, with these roles and no others.
+    Rejoined { roles: BTreeSet<TenantRole> },
+}
+
+impl cqrs_es::DomainEvent for MembershipEvent {
+    fn event_type(&self) -> String {
+        let event = match self {
+            Self::Added { .. } => "added",
+            Self::RolesChanged { .. } => "roles_changed",
+            Self::Ended { .. } => "ended",
+            Self::Rejoined { .. } => "rejoined",
+        };
+        format!("platform.membership.{event}")
+    }
+
+    fn event_version(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+/// Why a membership refuses a command.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MembershipError {
+    #[error("there is no such membership; add the account to the tenant first")]
+    NotAdded,
+    #[error("the account is a member already; change its roles instead")]
+    AlreadyMember,
+    #[error("the membership has ended; let the account rejoin")]
+    Ended,
+    #[error("a member has at least one role; end the membership to take the last one away")]
+    NoRole,
+    #[error("a membership has its id from its tenant and account; use the UUIDv5 of the account in the tenant")]
+    ForeignStream,
+    #[error("the platform's own tenant has no members; add the account to another tenant")]
+    PlatformTenant,
+}
+
+impl Refusal for MembershipError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotAdded => "MEMBERSHIP_NOT_ADDED",
+            Self::AlreadyMember => "MEMBERSHIP_ALREADY_MEMBER",
+            Self::Ended => "MEMBERSHIP_ENDED",
+            Self::NoRole => "MEMBERSHIP_NO_ROLE",
+            Self::ForeignStream => "MEMBERSHIP_FOREIGN_STREAM",
+            Self::PlatformTenant => "MEMBERSHIP_PLATFORM_TENANT",
+        }
+    }
+
+    fn path(&self) -> &'static [&'static str] {
+        match self {
+            Self::NoRole => &["roles"],
+            Self::ForeignStream => &["account"],
+            Self::NotAdded | Self::AlreadyMember | Self::Ended | Self::PlatformTenant => &[],
+        }
+    }
+}
+
+crate::cqrs_aggregate!(
+    Membership,
+    type = "membership",
+    command = MembershipCommand,
+    event = MembershipEvent,
+    error = MembershipError
+);
+
+impl EventSourced for Membership {
+    const CONTEXT: &'static str = "platform";
+
+    fn decide(&self, context: &Context, command: MembershipCommand) -> Result<Vec<MembershipEvent>, MembershipError> {
+        use {Membership::*, MembershipCommand as C, MembershipError as Refused, MembershipEvent as E};
+        let already_so = || Ok(vec![]);
+
+        match (self, command) {
+            (Absent, C::Add { account, roles }) => {
+                // A role held there would reach every account.
+                if context.tenant == PLATFORM_TENANT {
+                    return Err(Refused::PlatformTenant);
+                }
+                if context.id != membership_id(context.tenant, account).0 {
+                    return Err(Refused::ForeignStream);
+                }
+                Ok(vec![E::Added { account, roles: some(roles)? }])
+            }
+            (Active { account: member, roles: held }, C::Add { account, roles }) => {
+                match (*member, held) == (account, &roles) {
+                    true => already_so(),
+                    false => Err(Refused::AlreadyMember),
+                }
+            }
+            (Ended { .. }, C::Add { .. }) => Err(Refused::Ended),
+
+            (Active { roles: held, .. }, C::ChangeRoles { roles }) => {
+                let roles = some(roles)?;
+                let (added, removed) = (&roles - held, held - &roles);
+                match added.is_empty() && removed.is_empty() {
+                    true => already_so(),
+                    false => Ok(vec![E::RolesChanged { added, removed }]),
+                }
+            }
+            (Ended { .. }, C::ChangeRoles { .. }) => Err(Refused::Ended),
+
+            (Active { .. }, C::End { reason }) => Ok(vec![E::Ended { reason }]),
+            (Ended { .. }, C::End { .. }) => already_so(),
+
+            (Ended { .. }, C::Rejoin { roles }) => Ok(vec![E::Rejoined { roles: some(roles)? }]),
+            (Active { roles: held, .. }, C::Rejoin { roles }) => match *held == roles {
+                true => already_so(),
+                false => Err(Refused::AlreadyMember),
+            },
+
+            (Absent, C::ChangeRoles { .. } | C::End { .. } | C::Rejoin { .. }) => Err(Refused::NotAdded),
+        }
+    }
+}
+
+fn some(roles: BTreeSet<TenantRole>) -> Result<BTreeSet<TenantRole>, MembershipError> {
+    match roles.is_empty() {
+        true => Err(MembershipError::NoRole),
+        false => Ok(roles),
+    }
+}
