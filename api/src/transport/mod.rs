@@ -80,7 +80,9 @@ pub struct Settings {
 pub fn router<E: Executor, A: Authenticate>(executor: E, authenticate: A, settings: Settings) -> Router {
     let transport = Arc::new(Transport { executor, authenticate, settings });
     let cross_origin = transport.settings.origins.cross_origin();
-    let router = Router::new().route("/graphql", any(move |request: Request| http::answer(transport.clone(), request)));
+    let router = Router::new()
+        .merge(crate::graphiql::router(&crate::graphiql::examples()))
+        .route("/graphql", any(move |request: Request| http::answer(transport.clone(), request)));
     match cross_origin {
         Some(layer) => router.layer(layer),
         None => router,
