@@ -115,7 +115,7 @@ async fn open(database: &Database, system: SharedSystem, sessions: usize) -> Res
 impl Shared {
     async fn append(&self, request: Arc<Prepared>) -> Answer {
         let events = request.append.events();
-        if events != 1 || !request.append.claims.is_empty() || !request.append.releases.is_empty() {
+        if request.asks || events != 1 || !request.append.claims.is_empty() || !request.append.releases.is_empty() {
             return Answer::Failed("the baseline appends single events without unique keys".into());
         }
         let Some(batch) = self.place(&request) else { return Answer::LookAgain };

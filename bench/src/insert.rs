@@ -159,5 +159,6 @@ fn prepared(tenant: TenantId, stream: StreamId) -> Prepared {
         head: None,
         digests: vec![vec![([7; 32], [7; 32])]],
         request_hash: [7; 32],
+        asks: false,
     }
 }

@@ -74,6 +74,13 @@ pub struct CommandStamp {
     pub fresh: bool,
 }
 
+impl CommandStamp {
+    /// Whether both are attempts under the same id.
+    pub(super) fn names(&self, other: &CommandStamp) -> bool {
+        (self.tenant, self.id) == (other.tenant, other.id)
+    }
+}
+
 /// One append: all or nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {

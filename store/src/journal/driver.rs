@@ -19,6 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::error::SqlState;
@@ -93,110 +94,133 @@ enum StepDone {
     Opened(Box<Session>),
 }
 
+/// What is under way.
+#[derive(Default)]
+struct Desk {
+    steps: FuturesUnordered<Step>,
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    session: Option<(u64, Arc<Session>)>,
+    next_ticket: Ticket,
+    /// How many requests in a row found nobody else waiting.
+    alone: u32,
+}
+
+impl Desk {
+    fn message(&mut self, message: Option<Message>) -> Input {
+        let Some(Message::Append(mut request, answer)) = message else { return Input::Shutdown };
+        self.next_ticket += 1;
+        self.alone = if self.waiting.is_empty() { self.alone.saturating_add(1) } else { 0 };
+        request.ticket = self.next_ticket;
+        self.waiting.insert(self.next_ticket, answer);
+        Input::Request(request)
+    }
+
+    fn done(&mut self, (number, done): (u64, StepDone)) -> Input {
+        let input = match done {
+            StepDone::Opened(opened) => {
+                self.session = Some((number, Arc::new(*opened)));
+                SessionInput::Connected
+            }
+            StepDone::Input(input) => input,
+        };
+        Input::Session(number, input)
+    }
+}
+
 impl Driver {
     pub(super) async fn run(mut self) {
-        let mut steps: FuturesUnordered<Step> = FuturesUnordered::new();
-        let mut waiting: HashMap<Ticket, oneshot::Sender<Answer>> = HashMap::new();
-        let mut session: Option<(u64, Arc<Session>)> = None;
-        let mut next_ticket: Ticket = 0;
-        // How many requests in a row found nobody else waiting.
-        let mut alone: u32 = 0;
-        let mut effects = Vec::new();
+        let mut desk = Desk::default();
         let mut tick = tokio::time::interval(Duration::from_millis(50));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        while !self.machine.is_stopped() {
             let mut inputs = Vec::with_capacity(16);
             tokio::select! {
                 biased;
-                Some((number, done)) = steps.next(), if !steps.is_empty() => match done {
-                    StepDone::Opened(opened) => {
-                        session = Some((number, Arc::new(*opened)));
-                        inputs.push(Input::Session(number, SessionInput::Connected));
-                    }
-                    StepDone::Input(input) => inputs.push(Input::Session(number, input)),
-                },
-                message = self.seat.requests.recv() => {
-                    let mut message = message;
-                    // One flush answers many callers at once: let all of them ask again before the first
-                    // of them starts a batch alone.
-                    tokio::task::yield_now().await;
-                    // Everything that is there already goes into the same batch.
-                    loop {
-                        match message {
-                            Some(Message::Append(mut request, answer)) => {
-                                next_ticket += 1;
-                                alone = if waiting.is_empty() { alone.saturating_add(1) } else { 0 };
-                                request.ticket = next_ticket;
-                                waiting.insert(next_ticket, answer);
-                                inputs.push(Input::Request(request));
-                            }
-                            Some(Message::Shutdown) | None => inputs.push(Input::Shutdown),
-                        }
-                        match self.seat.requests.try_recv() {
-                            Ok(next) => message = Some(next),
-                            Err(_) => break,
-                        }
-                    }
-                },
+                Some(done) = desk.steps.next(), if !desk.steps.is_empty() => inputs.push(desk.done(done)),
+                message = self.seat.requests.recv() => inputs.push(desk.message(message)),
                 _ = tick.tick() => inputs.push(Input::Tick),
             }
-            let now = self.system.now();
-            self.machine.handle(now, inputs, &mut effects);
-            for effect in effects.drain(..) {
-                match effect {
-                    Effect::Answer(ticket, answer) => {
-                        if let Some(waiting) = waiting.remove(&ticket) {
-                            // The caller may have given up; the outcome stands all the same.
-                            let _ = waiting.send(answer);
-                        }
+            if self.respond(&mut desk, inputs).await {
+                // The flush leaves before a batch is built; whoever asks meanwhile is in that batch.
+                tokio::task::yield_now().await;
+                self.respond(&mut desk, Vec::new()).await;
+            }
+            let mut effects = Vec::new();
+            self.machine.fill(self.system.now(), &mut effects);
+            self.carry_out(&mut desk, effects).await;
+        }
+        for (_, waiting) in desk.waiting {
+            // The caller may have given up.
+            let _ = waiting.send(Answer::Unknown);
+        }
+    }
+
+    /// Takes these inputs and every request that is there already. Whether a flush has begun.
+    async fn respond(&mut self, desk: &mut Desk, mut inputs: Vec<Input>) -> bool {
+        while let Ok(message) = self.seat.requests.try_recv() {
+            inputs.push(desk.message(Some(message)));
+        }
+        let mut effects = Vec::new();
+        self.machine.respond(self.system.now(), inputs, &mut effects);
+        self.carry_out(desk, effects).await
+    }
+
+    /// Whether a flush is among what was begun.
+    async fn carry_out(&mut self, desk: &mut Desk, effects: Vec<Effect>) -> bool {
+        let mut flushes = false;
+        for effect in effects {
+            match effect {
+                Effect::Answer(ticket, answer) => {
+                    if let Some(waiting) = desk.waiting.remove(&ticket) {
+                        // The caller may have given up; the outcome stands all the same.
+                        let _ = waiting.send(answer);
                     }
-                    Effect::Durable { seen, position } => {
-                        self.seat.durable.send_replace(Durable { seen, position });
+                }
+                Effect::Durable { seen, position } => {
+                    self.seat.durable.send_replace(Durable { seen, position });
+                }
+                Effect::Leading(seen) => {
+                    tracing::info!(
+                        journal.epoch = seen.epoch,
+                        journal.batch = seen.batch,
+                        "this node is the writer now"
+                    );
+                    self.seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
+                }
+                Effect::NotLeading => {
+                    self.seat.standing.send_if_modified(|s| s.leading.take().is_some());
+                }
+                Effect::Stopped(reason) => {
+                    tracing::info!(reason, "the writer has stopped");
+                    self.seat.standing.send_replace(Standing { leading: None, stopped: Some(reason) });
+                }
+                Effect::HangUp(number) => {
+                    desk.session.take_if(|(n, _)| *n == number);
+                    // Whatever was under way belongs to the session that is gone.
+                    desk.steps.clear();
+                }
+                Effect::Do(number, Do::Connect) => desk.steps.push(self.connect(number)),
+                Effect::Do(_, Do::ReleaseLease) => {
+                    if let Some((_, session)) = &desk.session {
+                        let release = release_lease(session, self.node);
+                        // Best effort: without it the next node waits for the lease to expire.
+                        let _ = tokio::time::timeout(Duration::from_secs(1), release).await;
                     }
-                    Effect::Leading(seen) => {
-                        tracing::info!(
-                            journal.epoch = seen.epoch,
-                            journal.batch = seen.batch,
-                            "this node is the writer now"
-                        );
-                        self.seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
-                    }
-                    Effect::NotLeading => {
-                        self.seat.standing.send_if_modified(|s| s.leading.take().is_some());
-                    }
-                    Effect::Stopped(reason) => {
-                        tracing::info!(reason, "the writer has stopped");
-                        self.seat.standing.send_replace(Standing { leading: None, stopped: Some(reason) });
-                    }
-                    Effect::HangUp(number) => {
-                        if session.as_ref().is_some_and(|(n, _)| *n == number) {
-                            session = None;
-                        }
-                        // Whatever was under way belongs to the session that is gone.
-                        steps.clear();
-                    }
-                    Effect::Do(number, Do::Connect) => steps.push(self.connect(number)),
-                    Effect::Do(_, Do::ReleaseLease) => {
-                        if let Some((_, session)) = &session {
-                            let release = release_lease(session, self.node);
-                            // Best effort: without it the next node waits for the lease to expire.
-                            let _ = tokio::time::timeout(Duration::from_secs(1), release).await;
-                        }
-                    }
-                    Effect::Do(number, step) => {
-                        if let Some((_, session)) = session.as_ref().filter(|(n, _)| *n == number) {
-                            steps.push(self.step(number, session.clone(), step, alone > ALONE_MIN));
+                }
+                Effect::Do(number, step) => {
+                    if let Some((_, session)) = desk.session.as_ref().filter(|(n, _)| *n == number) {
+                        flushes |= matches!(step, Do::Flush { .. });
+                        let mut step = self.step(number, session.clone(), step, desk.alone > ALONE_MIN);
+                        // A statement leaves when its future is first looked at.
+                        match futures_util::poll!(&mut step) {
+                            Poll::Ready(done) => desk.steps.push(Box::pin(std::future::ready(done))),
+                            Poll::Pending => desk.steps.push(step),
                         }
                     }
                 }
             }
-            if self.machine.is_stopped() {
-                break;
-            }
         }
-        for (_, waiting) in waiting {
-            let _ = waiting.send(Answer::Unknown);
-        }
+        flushes
     }
 
     fn connect(&self, number: u64) -> Step {
@@ -215,7 +239,7 @@ impl Driver {
     fn step(&self, number: u64, session: Arc<Session>, step: Do, alone: bool) -> Step {
         let (node, address, ttl_us) = (self.node, self.address.clone(), self.lease_ttl_us);
         Box::pin(async move {
-            let input = match within(carry_out(&session, step, alone, node, address, ttl_us)).await {
+            let input = match within(take_step(&session, step, alone, node, address, ttl_us)).await {
                 Ok(input) => input,
                 Err(reason) => {
                     tracing::warn!(reason, "the writer lost its session");
@@ -285,7 +309,7 @@ async fn open(database: &Database, flushers: usize) -> Result<Session, DatabaseE
 /// Writes one tiny record and commits synchronously: everything committed before is durable after.
 pub(super) const FLUSH: &str = "select pg_logical_emit_message(true, 'daybook', '')";
 
-async fn carry_out(
+async fn take_step(
     session: &Session,
     step: Do,
     alone: bool,

@@ -301,6 +301,7 @@ impl Journal {
         let request_hash = keyed_hash(&append.command.hash_key, &append.command.digest);
         let mut seen = known.suffices(&append);
         let mut head = None;
+        let mut refusal = None;
         loop {
             let leading = self.ready(deadline).await?;
             if seen.is_none_or(|s| s.epoch != leading.epoch) {
@@ -311,12 +312,15 @@ impl Journal {
                 let facts = self
                     .in_epoch(move || async move { lookup::facts(pool, wanted).await.map(|f| (f.seen, f)) })
                     .await?;
-                if let Some(answer) = judge(&append, &facts) {
-                    match self.wait_durable(facts.seen).await {
+                refusal = match judge(&append, &facts) {
+                    // An earlier attempt may still be on its way: the writer has the last word.
+                    Some(Err(refused)) if !append.command.fresh && facts.earlier.is_none() => Some(refused),
+                    Some(answer) => match self.wait_durable(facts.seen).await {
                         Ok(()) => return answer,
                         Err(_) => continue,
-                    }
-                }
+                    },
+                    None => None,
+                };
                 // The epoch can have changed while the look-up waited for a writer: equal versions do not
                 // make them the same events then.
                 if known.versions_at.is_some_and(|s| s.epoch != facts.seen.epoch) {
@@ -334,9 +338,11 @@ impl Journal {
                 head: head.clone(),
                 digests: digests.clone(),
                 request_hash,
+                asks: refusal.is_some(),
             };
             match self.submit(Box::new(prepared), append.command.id, deadline).await? {
                 Answer::Done(outcome) => return Ok(outcome),
+                Answer::Nothing => return Err(refusal.unwrap_or(AppendError::UnknownOutcome(append.command.id))),
                 Answer::Refused(error) => return Err(error),
                 Answer::LookAgain => seen = None,
                 Answer::Overloaded => return Err(AppendError::Overloaded),
@@ -350,6 +356,50 @@ impl Journal {
                 }
                 Answer::Failed(reason) => return Err(AppendError::Database(reason)),
                 Answer::Unknown => return Err(AppendError::UnknownOutcome(append.command.id)),
+            }
+        }
+    }
+
+    /// What an earlier attempt of this command led to, before the command is refused on what was seen then.
+    /// `None`: nothing was written, and no attempt that was handed in before is on its way; what was seen is
+    /// durable. The id was unused at that moment, or is new.
+    ///
+    /// # Errors
+    /// [`AppendError::CommandReused`] when the id was another command's; [`AppendError::UnknownOutcome`] when
+    /// the writer does not tell in time.
+    pub async fn refusable(&self, stamp: &CommandStamp, mut seen: Seen) -> Result<Option<Outcome>, AppendError> {
+        let deadline = Instant::now() + self.inner.append_timeout;
+        loop {
+            let question = Prepared {
+                ticket: 0,
+                append: Append {
+                    tenant: stamp.tenant,
+                    command: stamp.clone(),
+                    streams: vec![],
+                    reads: vec![],
+                    claims: vec![],
+                    releases: vec![],
+                    not_after: None,
+                },
+                seen,
+                head: None,
+                digests: vec![],
+                request_hash: keyed_hash(&stamp.hash_key, &stamp.digest),
+                asks: true,
+            };
+            match self.submit(Box::new(question), stamp.id, deadline).await? {
+                Answer::Done(outcome) => return Ok(Some(outcome)),
+                Answer::Nothing => return Ok(None),
+                Answer::Refused(error) => return Err(error),
+                Answer::Overloaded => return Err(AppendError::Overloaded),
+                Answer::LookAgain => {}
+                Answer::Unavailable(_) if Instant::now() < deadline => {}
+                Answer::Unavailable(reason) => return Err(AppendError::Unavailable(reason)),
+                Answer::Failed(_) | Answer::Unknown => return Err(AppendError::UnknownOutcome(stamp.id)),
+            }
+            match self.earlier(stamp).await? {
+                Ok(outcome) => return Ok(Some(outcome)),
+                Err(now) => seen = now,
             }
         }
     }

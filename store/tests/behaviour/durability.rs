@@ -119,6 +119,52 @@ async fn a_writer_that_answers_before_the_flush_is_found_out_by_this() {
 }
 
 #[tokio::test]
+async fn a_caller_who_comes_alone_waits_for_the_commit_itself_until_somebody_else_comes() {
+    let setting = Setting::start(None).await;
+    let t = tenant();
+    let mut known = Known::default();
+    let mut next = {
+        let mut version = 0;
+        move || {
+            version += 1;
+            append(t, Uuid::from_u128(1), version - 1, vec![event("{}")])
+        }
+    };
+    for _ in 0..40 {
+        let outcome = setting.spawn(next(), known).await.expect("a task").expect("an append");
+        known = Known { versions_at: Some(outcome.seen), unused_at: None };
+    }
+
+    // The writer's own session waits for the disk: no flusher comes into it, and nothing is visible.
+    setting.standbys("nobody").await;
+    let alone = setting.spawn(next(), known);
+    setting
+        .until(
+            "select count(*) = 1 from pg_stat_activity where wait_event = 'SyncRep' and $1 = ''
+                and pid = (select backend_pid from journal.lease)",
+            "",
+        )
+        .await;
+    setting.visible("40").await;
+    assert!(!alone.is_finished(), "an answer before the disk");
+    assert_eq!(setting.journal.durable().borrow().position, 40);
+    // Somebody else, while it waits.
+    let other = setting.spawn(append(tenant(), Uuid::from_u128(2), 0, vec![event("{}")]), Known::default());
+    setting.standbys("").await;
+    let seen = alone.await.expect("a task").expect("an append").seen;
+    assert_eq!(other.await.expect("a task").expect("an append").last_position, 42);
+
+    // From now on commits follow each other again without waiting.
+    setting.standbys("nobody").await;
+    let after = setting.spawn(next(), Known { versions_at: Some(seen), unused_at: None });
+    setting.visible("43").await;
+    setting.flush_waits().await;
+    assert!(!after.is_finished(), "an answer before the flush");
+    setting.standbys("").await;
+    assert_eq!(after.await.expect("a task").expect("an append").last_position, 43);
+}
+
+#[tokio::test]
 async fn refusals_repeats_and_followers_wait_for_what_they_rest_on() {
     let setting = Setting::start(None).await;
     let t = tenant();

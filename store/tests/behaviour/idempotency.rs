@@ -54,6 +54,48 @@ async fn a_repeat_gets_the_original_outcome_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_not_refused_while_its_first_attempt_is_on_its_way() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let t = tenant();
+    journal.append(sent(t, 1, 0, 1), Known::default()).await.expect("an append");
+
+    // The first attempt hangs in the database; reading goes on.
+    let superuser = db.superuser().await;
+    superuser.batch_execute("begin; lock table journal.commands in share mode").await.expect("a lock");
+    let (first, other) = (sent(t, 1, 1, 1), sent(t, 1, 7, 1));
+    let spawn = |append: Append| {
+        let journal = journal.clone();
+        tokio::spawn(async move { journal.append(append, Known::default()).await })
+    };
+    let hanging = spawn(first.clone());
+    let waits = "select count(*) = 1 from pg_locks where not granted and relation = 'journal.commands'::regclass";
+    let watcher = db.superuser().await;
+    while !watcher.query_one(waits, &[]).await.expect("an answer").get::<_, bool>(0) {
+        tokio::task::yield_now().await;
+    }
+    // Both are conflicts as far as anybody can look up; one of them is the repeat of what hangs.
+    let mut repeat = sent(t, 1, 0, 1);
+    repeat.command.id = first.command.id;
+    let (repeat, question) = (spawn(repeat), {
+        let (journal, stamp) = (journal.clone(), first.command.clone());
+        let seen = journal.earlier(&stamp).await.expect("an answer").expect_err("an unused id");
+        tokio::spawn(async move { journal.refusable(&stamp, seen).await })
+    });
+    let other = spawn(other);
+    superuser.batch_execute("commit").await.expect("an end");
+    let first = hanging.await.expect("a task").expect("an append");
+    repeated(&first, &repeat.await.expect("a task").expect("the one true outcome"));
+    repeated(&first, &question.await.expect("a task").expect("an answer").expect("the one true outcome"));
+    let refused = other.await.expect("a task");
+    assert!(matches!(refused, Err(AppendError::Conflict { expected: 7, .. })), "{refused:?}");
+    let unused = sent(t, 1, 7, 1).command;
+    let seen = journal.earlier(&unused).await.expect("an answer").expect_err("an unused id");
+    assert_eq!(journal.refusable(&unused, seen).await, Ok(None));
+    assert_eq!(count(&db, "events").await, 2);
+}
+
+#[tokio::test]
 async fn the_same_id_with_another_content_is_refused_wherever_it_is_recognised() {
     let db = TestDatabase::new().await;
     let (journal, _task) = db.journal().await;

@@ -29,7 +29,8 @@ impl World {
         let unused = if append.command.fresh { Some(versions_at) } else { at.unused_at };
         let seen = unused.filter(|u| append.claims.is_empty() && u.epoch == versions_at.epoch);
         let seen = seen.map(|u| if u.batch < versions_at.batch { u } else { versions_at });
-        at.call = Some(Call { append, basis: states, versions_at, seen, head: None, digests, request_hash });
+        at.call =
+            Some(Call { append, basis: states, versions_at, seen, head: None, digests, request_hash, refusal: None });
     }
 
     pub(crate) fn decide_from_cache(&mut self, client: usize, leading: Seen) -> bool {
@@ -60,6 +61,7 @@ impl World {
         }
         let Some(call) = &mut self.clients[client].call else { return };
         let append = &call.append;
+        let fresh = append.command.fresh;
         let expected =
             append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
         let conflict = expected.zip(&facts.versions).find(|((_, expected), actual)| *expected != actual.0).map(
@@ -67,8 +69,13 @@ impl World {
         );
         let taken = append.claims.iter().zip(&facts.taken).find(|(_, taken)| **taken);
         let refusal = conflict.or_else(|| taken.map(|((key, _), _)| AppendError::KeyTaken { kind: key.kind }));
+        call.refusal = None;
         if let Some(refusal) = refusal {
             self.count("refused_by_look_up");
+            if let (false, Some(call)) = (fresh, &mut self.clients[client].call) {
+                call.refusal = Some(refusal);
+                return self.hand_in(client, facts.seen);
+            }
             self.set_stage(client, Stage::Settling(facts.seen, Box::new(Err(refusal)), Lookup::Round));
             return self.settle(client);
         }
@@ -93,9 +100,12 @@ impl World {
             head: call.head.clone(),
             digests: call.digests.clone(),
             request_hash: call.request_hash,
+            asks: call.refusal.is_some(),
         };
         let (node, deadline) = (at.node, at.deadline);
-        self.history.submitted(ticket, client, at.calls, call.append.clone(), call.basis.clone());
+        if !prepared.asks {
+            self.history.submitted(ticket, client, at.calls, call.append.clone(), call.basis.clone());
+        }
         trace!(
             self,
             "client {client}: ticket {ticket}, command {}, seen {}/{}",
@@ -128,6 +138,12 @@ impl World {
         match answer {
             Answer::Done(outcome) => self.finish_call(client, Ok(outcome)),
             Answer::Refused(error) => self.finish_call(client, Err(error)),
+            Answer::Nothing => {
+                let refusal = call.refusal.take();
+                self.count("refused_after_asking");
+                let command = AppendError::UnknownOutcome(uuid::Uuid::nil());
+                self.finish_call(client, Err(refusal.unwrap_or(command)));
+            }
             Answer::LookAgain => {
                 call.seen = None;
                 self.wait_ready(client, Lookup::Round, 0);

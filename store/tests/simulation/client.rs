@@ -51,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) head: Option<RightEdge>,
     pub(crate) digests: Vec<Vec<(Hash, Hash)>>,
     pub(crate) request_hash: Hash,
+    /// What the look-up refused it with, if the writer agrees that no earlier attempt is on its way.
+    pub(crate) refusal: Option<AppendError>,
 }
 
 pub(crate) struct Client {

@@ -104,11 +104,12 @@ fn no_seed_breaks_a_promise_and_every_danger_is_met() {
 }
 
 /// What must really have happened, or the simulation would be testing nothing.
-const DANGERS: [&str; 36] = [
+const DANGERS: [&str; 37] = [
     "answered_done",
     "answered_duplicate",
     "answered_failed",
     "answered_look_again",
+    "answered_nothing",
     "answered_overloaded",
     "answered_refused",
     "answered_unavailable",

@@ -229,6 +229,7 @@ impl World {
             Answer::Done(outcome) if outcome.deduplicated => "answered_duplicate",
             Answer::Done(_) => "answered_done",
             Answer::Refused(_) => "answered_refused",
+            Answer::Nothing => "answered_nothing",
             Answer::LookAgain => "answered_look_again",
             Answer::Overloaded => "answered_overloaded",
             Answer::Unavailable(_) => "answered_unavailable",

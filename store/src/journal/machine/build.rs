@@ -17,6 +17,9 @@ pub(super) struct Building {
     pub(super) overlay: Overlay,
 }
 
+/// So many appends are not worth two batches: each costs as much as several events.
+const SPLIT_MIN: usize = 32;
+
 enum Verdict {
     Take,
     /// It meets a change that is not committed yet: judged again with the next batch.
@@ -39,8 +42,12 @@ impl Writer {
             }
         } else {
             let mut later = Vec::new();
+            // Half of those who wait: their flush is then under way while the other half is inserted, and
+            // nobody waits for the whole of a large batch.
+            let members_max = self.queue.len().div_ceil(2).max(SPLIT_MIN);
             while let Some(next) = self.queue.front() {
-                let full = parts.events.len() + next.append.events() > self.config.batch_events_max
+                let full = parts.members.len() >= members_max
+                    || parts.events.len() + next.append.events() > self.config.batch_events_max
                     || parts.bytes + next.append.bytes() > self.config.batch_bytes_max;
                 let beyond = parts.next_position + next.append.events() as u64 > self.partitions_up_to;
                 if beyond || (full && !parts.members.is_empty()) {
@@ -72,7 +79,9 @@ impl Writer {
         later: &mut Vec<Arc<Prepared>>,
         out: &mut Vec<Effect>,
     ) {
-        match self.judge(&request, parts) {
+        // An earlier attempt that waits for the next batch is not decided yet.
+        let waits = request.asks && later.iter().any(|l| l.append.command.names(&request.append.command));
+        match if waits { Verdict::Later } else { self.judge(&request, parts) } {
             Verdict::Take => parts.take(request, self),
             Verdict::Later => later.push(request),
             Verdict::Answer(answer) => out.push(Effect::Answer(request.ticket, answer)),
@@ -113,6 +122,9 @@ impl Writer {
                     Answer::Refused(AppendError::CommandReused(append.command.id))
                 },
             );
+        }
+        if request.asks {
+            return Verdict::AnswerAfter(self.committed, Answer::Nothing);
         }
         let expectations =
             append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));

@@ -136,11 +136,26 @@ impl Writer {
     /// Takes what arrived at one moment and says what is to be done about it. Requests that arrive
     /// together go into the same batch.
     pub fn handle(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>, out: &mut Vec<Effect>) {
+        self.respond(now, inputs, out);
+        self.fill(now, out);
+    }
+
+    /// The first half of [`Writer::handle`]: answers and flushes, which should be under way before time goes
+    /// into building a batch.
+    pub fn respond(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>, out: &mut Vec<Effect>) {
         self.watch_clock(now, out);
         for input in inputs {
             self.take(now, input, out);
         }
         self.advance(now, out);
+    }
+
+    /// The second half of [`Writer::handle`]: the next batch, if none is in flight.
+    pub fn fill(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.is_leading() && self.in_flight.is_none() {
+            self.build(now, out);
+            self.finish(out);
+        }
     }
 
     fn take(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
@@ -432,10 +447,12 @@ impl Writer {
             self.ensuring = true;
             out.push(Effect::Do(self.session, Do::EnsurePartitions { up_to: self.next_position + 2 * ahead }));
         }
-        if self.in_flight.is_none() {
-            self.build(now, out);
-        }
         self.flush(out);
+        self.finish(out);
+    }
+
+    /// Ends the writer once it is to stop and nothing is under way any more.
+    fn finish(&mut self, out: &mut Vec<Effect>) {
         if self.stopping.is_some()
             && self.in_flight.is_none()
             && self.queue.is_empty()

@@ -77,6 +77,9 @@ pub struct Prepared {
     pub digests: Vec<Vec<(Hash, Hash)>>,
     /// HMAC(hash_key, digest) of the command.
     pub request_hash: Hash,
+    /// Not to be appended: asks whether an earlier attempt of the same command was. A refusal of a repeated
+    /// command waits for that, or it would be given while the first attempt is still on its way.
+    pub asks: bool,
 }
 
 /// One event's row; its texts stay in the request it came from.
@@ -277,6 +280,8 @@ pub enum Answer {
     /// Appended, or a repeat of what was appended: durable either way.
     Done(Outcome),
     Refused(AppendError),
+    /// Of the command that was asked about nothing was written since, and no earlier attempt is on its way.
+    Nothing,
     /// Nothing was written; look up again and resubmit.
     LookAgain,
     Overloaded,
