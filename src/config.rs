@@ -1,14 +1,19 @@
 //! Configuration: flag over environment over file over default. Unknown keys in the file are refused.
+//!
+//! Every setting is listed once more in [`crate::settings`], which shows where each value comes from.
 
+use crate::logs::LogFormat;
 use clap::Args;
+use daybook_api::transport::Network;
 use daybook_app::Credential;
+use daybook_bus::RelayOptions;
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
-/// What every verb needs: where the data is.
+/// What every verb needs: where the data is, and what to log.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Common {
     /// Directory of everything Daybook keeps: its PostgreSQL, its keys, its checkpoints
@@ -20,9 +25,64 @@ pub struct Common {
     /// Configuration file [default: daybook.toml in the data directory, if there]
     #[arg(long, env = "DAYBOOK_CONFIG", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What to log, e.g. `info` or `daybook_store=debug`
-    #[arg(long, env = "DAYBOOK_LOG", global = true, default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    /// What to log, e.g. `warn` or `info,daybook_store=debug` [default: info]
+    #[arg(long, env = "DAYBOOK_LOG", global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How log lines look; auto: text on a terminal, JSON elsewhere [default: auto]
+    #[arg(long, env = "DAYBOOK_LOG_FORMAT", global = true, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What the server needs besides.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Serving {
+    /// Address and port to listen on [default: 127.0.0.1:4000]
+    #[arg(long, env = "DAYBOOK_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Web pages of other hosts that may use the API, e.g. https://app.example.com; several with commas
+    #[arg(long, env = "DAYBOOK_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    pub origins: Option<Vec<String>>,
+    /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8; several with commas [default: none]
+    #[arg(long, env = "DAYBOOK_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
+    pub trusted_proxies: Option<Vec<Network>>,
+    /// A NATS server with JetStream that gets the public events, e.g. nats://127.0.0.1:4222 [default: none]
+    #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
+    pub nats_url: Option<String>,
+    /// A credentials file (.creds) for it
+    #[arg(long, env = "DAYBOOK_NATS_CREDENTIALS", value_name = "FILE")]
+    pub nats_credentials: Option<PathBuf>,
+    /// Name of the stream that they go into [default: DAYBOOK]
+    #[arg(long, env = "DAYBOOK_NATS_STREAM", value_name = "NAME")]
+    pub nats_stream: Option<String>,
+}
+
+/// Where the server listens unless told.
+pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4000);
+/// What is logged unless told.
+pub const LOG: &str = "info";
+
+impl Serving {
+    /// Flags and environment over the file.
+    pub fn listen(&self, file: &File) -> SocketAddr {
+        self.listen.or(file.listen).unwrap_or(LISTEN)
+    }
+
+    pub fn origins(&self, file: &File) -> Vec<String> {
+        self.origins.clone().unwrap_or_else(|| file.origins.clone())
+    }
+
+    pub fn trusted_proxies(&self, file: &File) -> Vec<Network> {
+        self.trusted_proxies.clone().unwrap_or_else(|| file.trusted_proxies.clone())
+    }
+
+    /// Where the public events go, if anywhere.
+    pub fn nats(&self, file: &File) -> Option<RelayOptions> {
+        let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
+        let mut options = RelayOptions::new(&url(&self.nats_url).or_else(|| url(&file.nats_url))?);
+        options.credentials = self.nats_credentials.clone().or_else(|| file.nats_credentials.clone());
+        options.stream = self.nats_stream.clone().or_else(|| file.nats_stream.clone()).unwrap_or(options.stream);
+        Some(options)
+    }
 }
 
 /// The configuration file. Every key is optional.
@@ -35,9 +95,22 @@ pub struct File {
     pub database_url: Option<String>,
     /// As `--listen`.
     pub listen: Option<SocketAddr>,
-    /// Origins of web pages that may open a WebSocket, e.g. `https://app.example.com`.
+    /// As `--log`.
+    pub log: Option<String>,
+    /// As `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// As `--origins`.
     #[serde(default)]
     pub origins: Vec<String>,
+    /// As `--trusted-proxies`.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// As `--nats-url`.
+    pub nats_url: Option<String>,
+    /// As `--nats-credentials`.
+    pub nats_credentials: Option<PathBuf>,
+    /// As `--nats-stream`.
+    pub nats_stream: Option<String>,
     /// Who may come in.
     #[serde(default)]
     pub tokens: Vec<Token>,
@@ -95,6 +168,10 @@ impl Token {
 pub struct Settled {
     pub data_dir: PathBuf,
     pub database_url: Option<String>,
+    pub log: String,
+    pub log_format: LogFormat,
+    /// The file that was read, if there was one.
+    pub file_path: Option<PathBuf>,
     pub file: File,
 }
 
@@ -115,16 +192,17 @@ impl Common {
     /// When a file was named and cannot be read, or has a key that does not exist.
     pub fn settle(&self) -> Result<Settled, String> {
         let fallback = self.data_dir.clone().unwrap_or_else(daybook_keeper::default_data_dir);
-        let file = match &self.config {
-            Some(path) => read(path)?,
-            None => {
-                let path = fallback.join("daybook.toml");
-                if path.exists() { read(&path)? } else { File::default() }
-            }
-        };
+        let beside = fallback.join("daybook.toml");
+        let file_path = self.config.clone().or_else(|| beside.exists().then_some(beside));
+        let file = file_path.as_deref().map(read).transpose()?.unwrap_or_default();
+        // An empty variable is what a compose file leaves of one that is not set.
+        let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
         Ok(Settled {
             data_dir: self.data_dir.clone().or_else(|| file.data_dir.clone()).unwrap_or(fallback),
-            database_url: self.database_url.clone().or_else(|| file.database_url.clone()),
+            database_url: url(&self.database_url).or_else(|| url(&file.database_url)),
+            log: self.log.clone().or_else(|| file.log.clone()).unwrap_or_else(|| LOG.to_owned()),
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            file_path,
             file,
         })
     }
@@ -133,17 +211,71 @@ impl Common {
 fn read(path: &Path) -> Result<File, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| format!("the configuration {} cannot be read: {e}", path.display()))?;
-    toml::from_str(&text).map_err(|e| format!("the configuration {} is wrong: {e}", path.display()))
+    parse(&text).map_err(|reason| format!("the configuration {} is wrong: {reason}", path.display()))
+}
+
+/// Reads the text of a configuration file. The error names line, key and remedy, and quotes no value: it
+/// may be a secret.
+pub fn parse(text: &str) -> Result<File, String> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        match unknown_key(error.message()) {
+            Some((key, known)) => {
+                let nearest = known.iter().max_by(|a, b| likeness(&key, a).total_cmp(&likeness(&key, b)));
+                let hint = match nearest.filter(|near| likeness(&key, near) > 0.6) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("there are {}", known.join(", ")),
+                };
+                format!("line {line}: there is no setting `{key}`: {hint}")
+            }
+            None => format!("line {line}: {}", without_values(error.message())),
+        }
+    })
+}
+
+fn likeness(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(a, b)
+}
+
+/// The key and its possible names, from serde's `unknown field ..., expected one of ...`.
+fn unknown_key(message: &str) -> Option<(String, Vec<String>)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (key, rest) = rest.split_once('`')?;
+    let known = rest.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    Some((key.to_owned(), known))
+}
+
+/// What serde quotes of a wrong value may be a token that stands in the wrong place.
+fn without_values(message: &str) -> String {
+    let mut parts = message.split('"');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (number, part) in parts.enumerate() {
+        text.push_str(if number % 2 == 0 { "\"…\"" } else { part });
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::File;
+    use super::{File, parse};
 
     #[test]
-    fn an_unknown_key_is_refused_by_name() {
-        let error = toml::from_str::<File>("lissten = \"127.0.0.1:1\"").unwrap_err().to_string();
-        assert!(error.contains("lissten"), "{error}");
+    fn an_unknown_key_is_refused_with_its_line_and_the_nearest_name() {
+        let error = parse("log = \"info\"\nlissten = \"127.0.0.1:1\"").unwrap_err();
+        assert_eq!(error, "line 2: there is no setting `lissten`: did you mean `listen`?");
+        let nested = parse("[[tokens]]\ntokn = \"x\"").unwrap_err();
+        assert!(nested.ends_with("there is no setting `tokn`: did you mean `token`?"), "{nested}");
+        let strange = parse("zzz = 1").unwrap_err();
+        assert!(strange.contains("there are data_dir, database_url, "), "{strange}");
+    }
+
+    #[test]
+    fn an_error_in_the_file_quotes_no_value() {
+        for text in ["tokens = \"a-secret-of-mine\"", "listen = \"a-secret-of-mine\"", "origins = [\"a-secret-of-mine"]
+        {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("line 1: ") && !error.contains("a-secret-of-mine"), "{error}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How a verb ends: a message for a person and an exit code for a program.
 
+use daybook_store::DatabaseError;
+use daybook_store::schema::SchemaError;
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -22,6 +24,38 @@ impl Failure {
     /// Something that is not there at the moment, with its chain of causes.
     pub fn unavailable(error: &dyn Error) -> Self {
         Failure { code: 4, message: chain(error) }
+    }
+
+    /// What can be wrong with a database, said so that it can be put right.
+    pub fn schema(error: &SchemaError) -> Self {
+        match error {
+            SchemaError::Database(error) => Failure::database(error),
+            SchemaError::Migration(_) => Failure::failed(error),
+            SchemaError::Roles(_) | SchemaError::Newer { .. } => Failure::unavailable(error),
+        }
+    }
+
+    /// As [`Failure::schema`].
+    pub fn database(error: &DatabaseError) -> Self {
+        let DatabaseError::Connect { source, .. } = error else {
+            return match error {
+                DatabaseError::Query(_) => Failure::failed(error),
+                DatabaseError::Url(_) => Failure::usage(error.to_string()),
+                DatabaseError::Connect { .. } | DatabaseError::Busy(_) | DatabaseError::Unsuitable(_) => {
+                    Failure::unavailable(error)
+                }
+            };
+        };
+        // The server answered, and refused.
+        let Some(refusal) = source.as_db_error() else { return Failure::unavailable(error) };
+        let remedy = match refusal.code().code() {
+            "28P01" | "28000" => "correct the user or the password in DATABASE_URL",
+            "3D000" => "create that database, or correct its name in DATABASE_URL",
+            "53300" => "let the server take more connections (max_connections)",
+            "57P03" => "it is starting or stopping: try again",
+            _ => "correct DATABASE_URL or the server's settings",
+        };
+        Failure { code: 4, message: format!("PostgreSQL refuses the login: {}: {remedy}", refusal.message()) }
     }
 
     pub fn failed(error: &dyn Error) -> Self {

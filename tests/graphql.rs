@@ -68,6 +68,12 @@ fn code(answer: &Value) -> &str {
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 async fn subscribe(server: &Server, id: Uuid, after: Option<&str>) -> Socket {
+    let query =
+        "subscription($i: UUID!, $a: Position) { tenantChanged(id: $i, after: $a) { position node { name version } } }";
+    subscribe_to(server, query, json!({ "i": id, "a": after })).await
+}
+
+async fn subscribe_to(server: &Server, query: &str, variables: Value) -> Socket {
     let mut request = server.graphql_url().replace("http", "ws").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "graphql-transport-ws".parse().unwrap());
     let (mut socket, _) = connect_async(request).await.unwrap();
@@ -76,10 +82,7 @@ async fn subscribe(server: &Server, id: Uuid, after: Option<&str>) -> Socket {
     socket.send(Message::text(init.to_string())).await.unwrap();
     let ack = socket.next().await.unwrap().unwrap();
     assert!(ack.to_text().unwrap().contains("connection_ack"));
-    let query =
-        "subscription($i: UUID!, $a: Position) { tenantChanged(id: $i, after: $a) { position node { name version } } }";
-    let subscribe =
-        json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": { "i": id, "a": after } } });
+    let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": variables } });
     socket.send(Message::text(subscribe.to_string())).await.unwrap();
     socket
 }
@@ -272,4 +275,59 @@ async fn only_the_credential_says_who_asks_and_where() {
     client.token = "nobody's token, which nobody has".into();
     let answer = client.ask("{ __typename }", json!({})).await;
     assert_eq!(code(&answer), "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn who_may_use_what_is_granted_watched_through_a_kill_and_taken_back() {
+    let mut server = Server::start(&[]).await;
+    let client = Client::of(&server);
+    let (tenant, start) = client.register("Acme").await;
+    let account = "mutation { registerAccount(input: { name: \"Ada\", email: \"ada@x.example\" }) { account { id } } }";
+    let account = client.data(account, json!({})).await["registerAccount"]["account"]["id"].clone();
+    let member = "mutation($t: UUID!, $a: UUID!) { addMember(input: { tenant: $t, account: $a, roles: [MEMBER] })
+        { member { id person { email } } userErrors { code } } }";
+    let member = client.data(member, json!({ "t": tenant, "a": account })).await["addMember"]["member"].clone();
+    assert_eq!(member["person"]["email"], "ada@x.example");
+    let module =
+        "mutation($t: UUID!) { registerModule(input: { tenant: $t, manifest: { key: \"sizing\", name: \"Sizing\",
+        version: \"1.0.0\", integration: { kind: EMBEDDED }, roles: [{ key: \"planner\", name: \"Planner\" }] } })
+        { module { id status } userErrors { path code message } } }";
+    let module = client.data(module, json!({ "t": tenant })).await["registerModule"]["module"]["id"].clone();
+    let enable = "mutation($t: UUID!, $m: UUID!) { enableModule(input: { tenant: $t, id: $m }) { module { status } } }";
+    client.data(enable, json!({ "t": tenant, "m": module })).await;
+
+    let watch = "subscription($t: UUID!, $a: Position) { grantChanged(tenant: $t, after: $a)
+        { position changedFields node { status allowed member { person { name } } } } }";
+    let mut socket = subscribe_to(&server, watch, json!({ "t": tenant, "a": start })).await;
+    let grant = "mutation($t: UUID!, $p: UUID!, $m: UUID!) { grantAccess(input: { tenant: $t, member: $p, module: $m,
+        role: \"planner\", reason: \"needed\" }) { grant { id allowed } position userErrors { code } } }";
+    let granted =
+        client.data(grant, json!({ "t": tenant, "p": member["id"], "m": module })).await["grantAccess"].take();
+    assert_eq!(granted["grant"]["allowed"], true);
+    let change = next_change(&mut socket).await["data"]["grantChanged"].take();
+    assert_eq!(change["node"]["member"]["person"]["name"], "Ada");
+    drop(socket);
+
+    let revoke =
+        "mutation($t: UUID!, $g: UUID!) { revokeAccess(input: { tenant: $t, id: $g, reason: \"over\" }) { position } }";
+    client.data(revoke, json!({ "t": tenant, "g": granted["grant"]["id"] })).await;
+    server.kill_daybook();
+    server.start_again().await;
+    // The change of before the kill is still to come, once.
+    let mut socket = subscribe_to(&server, watch, json!({ "t": tenant, "a": change["position"] })).await;
+    let change = next_change(&mut socket).await["data"]["grantChanged"].take();
+    assert_eq!((&change["node"]["status"], &change["node"]["allowed"]), (&json!("REVOKED"), &json!(false)));
+
+    // Variables that are declared and left out are as good as arguments that are left out.
+    let list =
+        "query($t: UUID!, $f: GrantFilter, $o: AsOf, $n: Int) { grants(tenant: $t, filter: $f, asOf: $o, first: $n)
+        { totalCount edges { node { allowed denial module { key } } } } }";
+    let now = client.data(list, json!({ "t": tenant })).await["grants"].take();
+    assert_eq!(
+        now["edges"][0]["node"],
+        json!({ "allowed": false, "denial": "REVOKED", "module": { "key": "sizing" } })
+    );
+    let then = json!({ "t": tenant, "o": { "position": granted["position"] } });
+    let then = client.data(list, then).await["grants"].take();
+    assert_eq!(then["edges"][0]["node"], json!({ "allowed": true, "denial": null, "module": { "key": "sizing" } }));
 }

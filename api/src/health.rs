@@ -7,17 +7,22 @@ use axum::{Json, Router};
 use daybook_projections::Projections;
 use daybook_store::journal::Standing;
 use serde_json::json;
+use std::sync::Arc;
 use tokio::sync::watch;
+
+/// A part that may be away without making the rest unready: its name, and whether it is.
+pub type Optional = (&'static str, Arc<dyn Fn() -> bool + Send + Sync>);
 
 /// What health is told from.
 #[derive(Clone)]
 pub struct Health {
+    pub optional: Vec<Optional>,
     pub standing: watch::Receiver<Standing>,
     pub projections: Projections,
 }
 
-/// `/health/live`: the process answers. `/health/ready`: commands and queries are served; 503 and the
-/// reason otherwise. Neither tells anything about anybody's data.
+/// `/health/live`: the process answers. `/health/ready`: commands and queries are served, degraded or not;
+/// 503 and the reason otherwise. Neither tells anything about anybody's data.
 pub fn router(health: Health) -> Router {
     Router::new()
         .route("/health/live", get(async || Json(json!({ "status": "live" }))))
@@ -49,8 +54,15 @@ fn ready(health: &Health) -> Response {
         })
         .collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let away = health.optional.iter().filter(|(_, is_away)| is_away());
+    let degraded: Vec<&str> = away.map(|(name, _)| *name).collect();
     let body = json!({
-        "status": if ready { "ready" } else { "unready" },
+        "status": match (ready, degraded.is_empty()) {
+            (true, true) => "ready",
+            (true, false) => "degraded",
+            (false, _) => "unready",
+        },
+        "degraded": degraded,
         "writer": writer,
         "reason": standing.stopped,
         "readModels": models,

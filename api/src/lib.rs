@@ -6,5 +6,7 @@
 pub mod graphiql;
 pub mod graphql;
 pub mod health;
+pub mod ingest;
+pub mod metrics;
 pub mod tokens;
 pub mod transport;

@@ -4,6 +4,7 @@ use crate::transport::Authenticate;
 use daybook_app::Credential;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// Which token is whose. Only digests are kept: looking one up leaks no token through timing, and a
 /// dump of memory tells none.
@@ -24,5 +25,9 @@ impl Authenticate for StaticTokens {
     fn authenticate(&self, bearer: &str) -> Option<Credential> {
         let digest: [u8; 32] = Sha256::digest(bearer.as_bytes()).into();
         self.by_digest.get(&digest).cloned()
+    }
+
+    fn namespace(credential: &Credential) -> Uuid {
+        credential.actor.id
     }
 }

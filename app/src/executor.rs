@@ -72,11 +72,11 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
 /// Carries out authorized commands. Cloning is cheap.
 #[derive(Clone)]
 pub struct Executor {
-    journal: Journal,
-    sealer: Sealer,
-    files: Arc<KeyFiles>,
-    system: SharedSystem,
-    cache: Arc<Cache>,
+    pub(crate) journal: Journal,
+    pub(crate) sealer: Sealer,
+    pub(crate) files: Arc<KeyFiles>,
+    pub(crate) system: SharedSystem,
+    pub(crate) cache: Arc<Cache>,
     turns: Arc<[Mutex<()>; TURNS]>,
 }
 
@@ -103,6 +103,24 @@ impl Executor {
     where
         A: EventSourced + Send + Sync + 'static,
         A::Command: Clone + Serialize,
+    {
+        self.execute_beside::<A, A::Error, _>(authorized, id, call, &Alone).await
+    }
+
+    /// As [`Executor::execute`], where other streams have a say: they are looked at before each decision, and the
+    /// append is refused, and decided anew, if one of them has moved by then.
+    pub(crate) async fn execute_beside<A, R, B>(
+        &self,
+        authorized: Authorized<A::Command>,
+        id: Uuid,
+        call: Call,
+        beside: &B,
+    ) -> Result<Executed<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        A::Command: Clone + Serialize,
+        R: From<A::Error> + std::error::Error + 'static,
+        B: Beside<R>,
     {
         let Authorized { command, action, tenant, credential } = authorized;
         let key = StreamKey { tenant, stream: StreamId { kind: A::TYPE, id } };
@@ -151,21 +169,49 @@ impl Executor {
                     Err(seen) => unused_at = Some(seen),
                 }
             }
-            let cached = self.state::<A>(&key).await?;
+            let cached = self.state::<A, R>(&key).await?;
             if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
                 if self.settled(&key, cached.seen).await {
+                    if let Some(executed) = self.earlier_after_all(&stamp, unused_at).await? {
+                        return Ok(executed);
+                    }
                     return Err(ExecuteError::Conflict { kind: A::TYPE, expected, actual: cached.version });
                 }
                 continue;
             }
-            let events = match cached.state.decide(&context, command.clone()) {
+            let looked = beside.look(self, tenant).await?;
+            if looked.refusal.is_some() && !self.all_settled(&looked.at).await && attempt < ATTEMPTS_MAX {
+                continue;
+            }
+            let decided = match looked.refusal {
+                Some(refusal) => Err(refusal),
+                None => cached.state.decide(&context, command.clone()).map_err(R::from),
+            };
+            let events = match decided {
                 Ok(events) => events,
                 // A refusal may rest on events that a crash could still take back.
                 Err(_) if !self.settled(&key, cached.seen).await && attempt < ATTEMPTS_MAX => continue,
-                Err(refusal) => return Err(ExecuteError::Refused(refusal)),
+                Err(refusal) => {
+                    return match self.earlier_after_all(&stamp, unused_at).await? {
+                        Some(executed) => Ok(executed),
+                        None => Err(ExecuteError::Refused(refusal)),
+                    };
+                }
             };
-            let append = self.append(&key, &stamp, &cached, &events, &metadata, call.not_after).await?;
-            let known = Known { versions_at: Some(cached.seen), unused_at };
+            let mut append = self.append(&key, &stamp, &cached, &events, &metadata, call.not_after).await?;
+            // An append names streams of its own tenant only.
+            let own = looked.at.iter().filter(|at| at.key.tenant == tenant);
+            append.reads = own.map(|at| (at.key.stream.clone(), at.version)).collect();
+            let Some(seen) = looked.at.iter().try_fold(cached.seen, |seen, at| earlier_of(seen, at.seen)) else {
+                // Remembered from two epochs: no one moment vouches for both.
+                looked.at.iter().for_each(|at| self.cache.forget(&at.key));
+                self.cache.forget(&key);
+                if attempt < ATTEMPTS_MAX {
+                    continue;
+                }
+                return Err(ExecuteError::Append(AppendError::Stale));
+            };
+            let known = Known { versions_at: Some(seen), unused_at };
             match self.journal.append(append, known).await {
                 Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
                 Ok(outcome) => {
@@ -178,21 +224,36 @@ impl Executor {
                     self.cache.put(key, Arc::new(cached));
                     return Ok(Executed { outcome, state: Some(state), version: Some(version) });
                 }
-                Err(AppendError::Conflict { expected, actual, .. }) => {
-                    self.cache.forget(&key);
-                    if call.expected_version.is_some() || attempt >= ATTEMPTS_MAX {
-                        return Err(ExecuteError::Conflict { kind: A::TYPE, expected, actual });
+                Err(AppendError::Conflict { stream, expected, actual }) => {
+                    self.cache.forget(&StreamKey { tenant, stream: stream.clone() });
+                    let own = stream == key.stream;
+                    if (own && call.expected_version.is_some()) || attempt >= ATTEMPTS_MAX {
+                        return Err(ExecuteError::Conflict { kind: stream.kind, expected, actual });
                     }
                     // All at once again, and the unlucky would lose every time.
                     if turn.is_none() {
                         turn = Some(self.turn(&key).await);
                     }
                 }
-                Err(AppendError::Stale) if attempt < ATTEMPTS_MAX => self.cache.forget(&key),
+                Err(AppendError::Stale) if attempt < ATTEMPTS_MAX => {
+                    self.cache.forget(&key);
+                    looked.at.iter().for_each(|at| self.cache.forget(&at.key));
+                }
                 Err(error) => return Err(ExecuteError::Append(error)),
             }
         }
         unreachable!("the loop ends by an answer")
+    }
+
+    /// What an earlier attempt led to that was still on its way when this one was decided on.
+    async fn earlier_after_all<A, R: std::error::Error + 'static>(
+        &self,
+        stamp: &CommandStamp,
+        unused_at: Option<Seen>,
+    ) -> Result<Option<Executed<A>>, ExecuteError<R>> {
+        let Some(unused_at) = unused_at else { return Ok(None) };
+        let earlier = self.journal.refusable(stamp, unused_at).await.map_err(ExecuteError::Append)?;
+        Ok(earlier.map(|outcome| Executed { outcome, state: None, version: None }))
     }
 
     /// Waits until it is this caller's turn among those who try again on this stream.
@@ -209,9 +270,20 @@ impl Executor {
         settled
     }
 
-    async fn state<A>(&self, key: &StreamKey) -> Result<Arc<Cached<A>>, ExecuteError<A::Error>>
+    async fn all_settled(&self, looked: &[LookedAt]) -> bool {
+        for at in looked {
+            if !self.settled(&at.key, at.seen).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The state of a stream as remembered, or loaded. It may not be durable yet.
+    pub(crate) async fn state<A, R>(&self, key: &StreamKey) -> Result<Arc<Cached<A>>, ExecuteError<R>>
     where
         A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
     {
         let epoch = self.journal.epoch();
         if let Some(cached) = self.cache.get::<A>(key).filter(|c| Some(c.seen.epoch) == epoch) {
@@ -228,12 +300,12 @@ impl Executor {
         Ok(cached)
     }
 
-    async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {
+    pub(crate) async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {
         let payload = self.sealer.open(event.tenant, event.event_id, &event.payload).await?;
         Ok(codec::decode(&event.event_type, event.event_version, &payload)?)
     }
 
-    async fn append<A: EventSourced>(
+    async fn append<A: EventSourced, R: std::error::Error + 'static>(
         &self,
         key: &StreamKey,
         stamp: &CommandStamp,
@@ -241,7 +313,7 @@ impl Executor {
         events: &[A::Event],
         metadata: &str,
         not_after: Option<DateTime<Utc>>,
-    ) -> Result<Append, ExecuteError<A::Error>> {
+    ) -> Result<Append, ExecuteError<R>> {
         let mut new = Vec::with_capacity(events.len());
         for event in events {
             let encoded = codec::encode(event)?;
@@ -280,8 +352,50 @@ impl Executor {
     }
 }
 
+/// Other streams that have a say in a decision.
+pub(crate) trait Beside<R>: Sync {
+    fn look(
+        &self,
+        executor: &Executor,
+        tenant: TenantId,
+    ) -> impl Future<Output = Result<Looked<R>, ExecuteError<R>>> + Send
+    where
+        R: std::error::Error + 'static;
+}
+
+/// What they say, and where they stood then.
+pub(crate) struct Looked<R> {
+    /// The append is refused when one of the command's own tenant has moved. Of another tenant's nothing more is
+    /// known than that it was so a moment ago.
+    pub(crate) at: Vec<LookedAt>,
+    pub(crate) refusal: Option<R>,
+}
+
+pub(crate) struct LookedAt {
+    pub(crate) key: StreamKey,
+    pub(crate) version: u64,
+    pub(crate) seen: Seen,
+}
+
+/// Nobody else has a say.
+pub(crate) struct Alone;
+
+impl<R: Send> Beside<R> for Alone {
+    async fn look(&self, _: &Executor, _: TenantId) -> Result<Looked<R>, ExecuteError<R>>
+    where
+        R: std::error::Error + 'static,
+    {
+        Ok(Looked { at: Vec::new(), refusal: None })
+    }
+}
+
+/// The moment from which on the writer's window vouches for both.
+fn earlier_of(a: Seen, b: Seen) -> Option<Seen> {
+    (a.epoch == b.epoch).then_some(if a.batch < b.batch { a } else { b })
+}
+
 #[derive(Debug, thiserror::Error)]
-enum DecodeError {
+pub(crate) enum DecodeError {
     #[error(transparent)]
     Seal(#[from] daybook_store::keys::SealError),
     #[error(transparent)]

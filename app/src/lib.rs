@@ -2,9 +2,12 @@
 //!
 //! Refuses to run a command that nobody authorized: [`Executor::execute`] takes [`Authorized`] only.
 
+pub mod audit;
 mod authorize;
 mod cache;
+pub mod energy;
 mod executor;
+pub mod platform;
 
 pub use authorize::{Authorized, Credential, Denied, authorize, may};
 pub use executor::{Call, ExecuteError, Executed, Executor};

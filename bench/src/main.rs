@@ -7,6 +7,7 @@ mod append;
 mod baseline;
 mod error;
 mod insert;
+mod latency;
 mod limit;
 mod load;
 mod machine;
@@ -28,6 +29,8 @@ enum Command {
     Append(append::Options),
     /// What the writer's statement costs, by the size of the batch.
     Insert(insert::Options),
+    /// From a mutation to a subscription and to NATS, at a steady rate, against a running `daybook serve`.
+    Latency(latency::Options),
 }
 
 #[tokio::main]
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Append(options) => append::run(options).await,
         Command::Insert(options) => insert::run(options).await,
+        Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
     };
     match result {
         Ok(table) => {

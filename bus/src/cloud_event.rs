@@ -1,14 +1,19 @@
 //! CloudEvents 1.0, structured JSON.
 
+use crate::withhold::withhold;
 use chrono::{DateTime, Utc};
+use daybook_domain::TenantId;
 use daybook_domain::registry::event_contracts;
 use daybook_store::journal::RecordedEvent;
-use daybook_store::metadata::Metadata;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
+
+/// Makes the opaque position that clients of the API know, from a tenant and its own count. Numbers of the
+/// journal never leave: they would tell one tenant of the others' volume.
+pub type Positions = Arc<dyn Fn(TenantId, u64) -> String + Send + Sync>;
 
 /// One event as integrators see it.
 #[derive(Serialize, Debug)]
@@ -27,12 +32,12 @@ pub struct CloudEvent {
     pub time: DateTime<Utc>,
     pub datacontenttype: &'static str,
     pub dataschema: String,
-    /// Ordinal within the tenant, dense: a gap is a missed message.
-    pub position: u64,
+    /// Opaque; the same as in the API, where a subscription can be taken up after it.
+    pub position: String,
     pub correlationid: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub causationid: Option<Uuid>,
-    /// The payload, personal fields sealed.
+    /// The payload, personal fields withheld.
     pub data: Box<RawValue>,
 }
 
@@ -41,6 +46,13 @@ pub struct CloudEvent {
 pub enum CloudEventError {
     #[error("the payload or metadata of event {event} is not JSON")]
     Json { event: Uuid, source: serde_json::Error },
+}
+
+/// What leaves of an event's metadata. The rest is not even looked at: some of it is personal and sealed.
+#[derive(Deserialize)]
+struct Metadata {
+    correlation: String,
+    causation: Option<Uuid>,
 }
 
 /// Type and version → id of the published schema, of public events only.
@@ -62,7 +74,7 @@ impl CloudEvent {
     ///
     /// # Errors
     /// When what is stored is not JSON, which the journal never accepts.
-    pub fn of(event: &RecordedEvent) -> Result<Option<CloudEvent>, CloudEventError> {
+    pub fn of(event: &RecordedEvent, positions: &Positions) -> Result<Option<CloudEvent>, CloudEventError> {
         let Some(dataschema) = public().get(&(event.event_type.clone(), event.event_version)) else { return Ok(None) };
         let json = |source| CloudEventError::Json { event: event.event_id, source };
         let metadata: Metadata = serde_json::from_str(&event.metadata).map_err(json)?;
@@ -75,10 +87,10 @@ impl CloudEvent {
             time: event.recorded_at,
             datacontenttype: "application/json",
             dataschema: dataschema.clone(),
-            position: event.tenant_position,
+            position: positions(event.tenant, event.tenant_position),
             correlationid: metadata.correlation,
             causationid: metadata.causation,
-            data: RawValue::from_string(event.payload.clone()).map_err(json)?,
+            data: withhold(&event.payload).map_err(json)?,
         }))
     }
 }
@@ -91,7 +103,10 @@ pub fn subject(event: &RecordedEvent) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daybook_domain::TenantId;
+
+    fn positions() -> Positions {
+        Arc::new(|tenant, position| format!("{}/{position}", tenant.0.as_u128()))
+    }
 
     fn recorded(event_type: &str, payload: &str) -> RecordedEvent {
         RecordedEvent {
@@ -116,10 +131,10 @@ mod tests {
     #[test]
     fn a_public_event_leaves_with_its_bytes_and_without_the_journals_volume() {
         let event = recorded("platform.tenant.renamed", r#"{"name":"Acme"}"#);
-        let sent = serde_json::to_value(CloudEvent::of(&event).unwrap().unwrap()).unwrap();
+        let sent = serde_json::to_value(CloudEvent::of(&event, &positions()).unwrap().unwrap()).unwrap();
         assert_eq!(sent["type"], "daybook.platform.tenant.renamed.v1");
         assert_eq!(sent["source"], "/tenants/00000000-0000-0000-0000-000000000007");
-        assert_eq!(sent["position"], 3);
+        assert_eq!(sent["position"], "7/3");
         assert_eq!(sent["data"]["name"], "Acme");
         assert_eq!(sent["correlationid"], "c-1");
         assert!(sent["dataschema"].as_str().unwrap().contains("platform.tenant.renamed"));
@@ -129,6 +144,6 @@ mod tests {
 
     #[test]
     fn an_event_that_no_context_lists_as_public_stays() {
-        assert!(CloudEvent::of(&recorded("platform.tenant.whispered", "{}")).unwrap().is_none());
+        assert!(CloudEvent::of(&recorded("platform.tenant.whispered", "{}"), &positions()).unwrap().is_none());
     }
 }

@@ -109,7 +109,8 @@ fn opened<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
         .map_err(|_| D::Error::custom("the value of a personal field has another shape than its type"))
 }
 
-/// The schema is of the form that is stored, hashed and published: sealed or erased.
+/// The schema is of the forms that are stored and hashed, sealed or erased, and of the one that is
+/// published outside: withheld.
 impl<T> JsonSchema for Personal<T> {
     fn inline_schema() -> bool {
         true
@@ -144,8 +145,21 @@ impl<T> JsonSchema for Personal<T> {
                 },
                 {
                     "type": "object",
-                    "properties": { "$subject": subject, "erased": { "type": "boolean", "const": true } },
+                    "properties": { "$subject": subject.clone(), "erased": { "type": "boolean", "const": true } },
                     "required": ["$subject", "erased"],
+                    "additionalProperties": false,
+                },
+                {
+                    "type": "object",
+                    "properties": {
+                        "$subject": subject,
+                        "withheld": {
+                            "type": "boolean",
+                            "const": true,
+                            "description": "Outside: the value never leaves; ask the API.",
+                        },
+                    },
+                    "required": ["$subject", "withheld"],
                     "additionalProperties": false,
                 },
             ],
@@ -193,6 +207,7 @@ mod tests {
             json!({"$subject": SUBJECT, "sealed": "AAAA", "erased": true}),
             json!({"$subject": SUBJECT, "value": "Ada", "erased": true}),
             json!({"$subject": SUBJECT, "erased": false}),
+            json!({"$subject": SUBJECT, "withheld": true}),
             json!({"$subject": SUBJECT}),
             json!({"value": "Ada"}),
             json!("Ada"),

@@ -26,9 +26,9 @@ pub struct EventContract {
     pub stream_type: &'static str,
     /// The tag that the journal strips from the payload, e.g. `renamed`.
     pub event: &'static str,
-    /// Whether it leaves the tenant's journal for integrators. Personal fields leave sealed or not at all.
+    /// Whether it leaves the tenant's journal for integrators. Values of personal fields never leave.
     pub public: bool,
-    /// JSON Schema 2020-12 of the payload as stored and published: personal fields sealed or erased.
+    /// JSON Schema 2020-12 of the payload as stored and published: personal fields sealed, erased or withheld.
     pub schema: Value,
     /// Payloads as the domain reads them: personal fields opened or erased. At least one.
     pub samples: Vec<Value>,

@@ -4,15 +4,34 @@
 //! what happened is the journal's, what may happen the domain's. Refuses to be read outside a
 //! transaction that names whose rows it reads.
 
+pub mod audit;
+pub mod energy;
 pub mod engine;
 pub mod platform;
 pub mod read;
+pub mod replay;
 
-pub use engine::{Model, Parts, Projections, ReadModel};
+pub use audit::Audit;
+pub use energy::devices::Devices;
+pub use energy::readings::ReadingsSeries;
+pub use engine::{Model, Parts, Projections, ReadModel, SeriesModel};
+pub use platform::accounts::Accounts;
+pub use platform::grants::Grants;
+pub use platform::members::Members;
+pub use platform::modules::Modules;
 pub use platform::tenants::Tenants;
 pub use read::{ReadError, ReadSession, Reader, Scope};
 
 /// Every read model. A new one is a file and a line here.
 pub fn read_models() -> Vec<Model> {
-    vec![Model::of::<Tenants>()]
+    vec![
+        Model::of::<Tenants>(),
+        Model::of::<Accounts>(),
+        Model::of::<Members>(),
+        Model::of::<Modules>(),
+        Model::of::<Grants>(),
+        Model::of::<Devices>(),
+        Model::series::<ReadingsSeries>(),
+        Model::series::<Audit>(),
+    ]
 }

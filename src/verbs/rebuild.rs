@@ -30,7 +30,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     };
     let system: SharedSystem = Arc::new(Real);
     let base = Base::open(&settled, false).await?;
-    let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::failed(&e))?;
+    let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::schema(&e))?;
     let files = KeyFiles::open(
         &settled.keys_dir(),
         migrated.empty,
@@ -39,10 +39,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     )
     .map_err(|e| Failure::failed(&e))?;
     let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, ""), Arc::new(files), system.clone()));
-    let bar = indicatif::ProgressBar::new(0).with_style(
-        indicatif::ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} events, {per_sec}, {eta} left")
-            .unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()),
-    );
+    let bar = super::bar("events");
     let parts = Parts {
         database: base.database.clone(),
         source: Source::Journal,

@@ -14,6 +14,7 @@ pub struct Arguments {
 /// Every generated file: path below `schemas/` and content.
 pub fn files() -> Vec<(String, String)> {
     let mut files = daybook_domain::registry::contract_files();
+    files.push((daybook_bus::asyncapi::PATH.into(), daybook_bus::asyncapi::document()));
     files.push(("schema.graphql".into(), daybook_api::graphql::sdl()));
     files
 }

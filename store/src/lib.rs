@@ -3,10 +3,12 @@
 //! Refuses to know what the events mean: that is the domain's. Refuses to decide who may write
 //! them: that is the application's.
 
+pub mod access;
 pub mod checkpoints;
 pub mod codec;
 pub mod cqrs;
 pub mod database;
+pub mod export;
 pub mod journal;
 pub mod keys;
 pub mod metadata;

@@ -6,5 +6,7 @@ mod attacks;
 mod clean;
 #[path = "verify/evidence.rs"]
 mod evidence;
+#[path = "verify/export.rs"]
+mod export;
 #[path = "verify/harness.rs"]
 mod harness;

@@ -36,8 +36,19 @@ impl Server {
         Self::start_with(environment, None).await
     }
 
+    /// On the file system of that directory; its log is this file.
+    pub async fn start_below(parent: &Path, log: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("daybook-crash-").tempdir_in(parent).unwrap();
+        std::os::unix::fs::symlink(log, directory.path().join("log")).unwrap();
+        Self::start_in(directory, &[], None).await
+    }
+
     async fn start_with(environment: &[(&str, &str)], config: Option<&str>) -> Self {
         let directory = tempfile::Builder::new().prefix("daybook-crash-").tempdir().unwrap();
+        Self::start_in(directory, environment, config).await
+    }
+
+    async fn start_in(directory: tempfile::TempDir, environment: &[(&str, &str)], config: Option<&str>) -> Self {
         // The database server may run as another user than this test.
         std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -144,6 +155,23 @@ impl Server {
             cluster.superuser()
         );
         OpenDatabase { url, cluster }
+    }
+
+    /// Puts another data directory in the place of its own; the administrator's token stays.
+    pub fn replace_data(&self, other: &Path) {
+        let old = self.directory.path().join("replaced");
+        std::fs::rename(self.data_dir(), &old).unwrap();
+        std::fs::rename(other, self.data_dir()).unwrap();
+        std::fs::copy(old.join("admin.token"), self.data_dir().join("admin.token")).unwrap();
+    }
+
+    /// The directory that holds the data directory and the log.
+    pub fn home(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
     pub fn log_tail(&self) -> String {

@@ -2,7 +2,7 @@
 
 use async_graphql::{Enum, Error, ErrorExtensions, SimpleObject};
 use daybook_app::{Denied, ExecuteError};
-use daybook_domain::{InvalidValue, Refusal};
+use daybook_domain::Refusal;
 use daybook_store::journal::AppendError;
 
 /// What the business refuses. The client can act on it.
@@ -30,9 +30,9 @@ impl UserError {
     }
 }
 
-impl From<InvalidValue> for UserError {
-    fn from(invalid: InvalidValue) -> Self {
-        UserError::of(&invalid)
+impl<R: Refusal> From<R> for UserError {
+    fn from(refusal: R) -> Self {
+        UserError::of(&refusal)
     }
 }
 
@@ -112,7 +112,7 @@ pub fn of_execution<R: Refusal>(failure: ExecuteError<R>) -> Result<UserError, E
     }
 }
 
-fn of_append(append: AppendError) -> Error {
+pub(crate) fn of_append(append: AppendError) -> Error {
     match append {
         AppendError::Conflict { .. } | AppendError::CommandReused(_) => error(Code::Conflict, append.to_string()),
         AppendError::Invalid(_) => error(Code::BadUserInput, append.to_string()),

@@ -3,14 +3,21 @@
 //! A resolver takes the credential from the request's data, never from an argument; asks `app` to carry
 //! a command out; reads rows from `projections`; and says what failed in the client's terms.
 
+pub mod audit;
+pub mod changes;
+pub mod energy;
 pub mod errors;
+pub mod filters;
 pub mod opaque;
+pub mod paging;
 pub mod platform;
 pub mod reads;
+pub mod request;
 pub mod scalars;
 
 use async_graphql::{MergedObject, MergedSubscription, Schema};
 use daybook_app::Executor;
+use daybook_app::energy::Ingest;
 use daybook_store::system::SharedSystem;
 use opaque::Opaque;
 use std::sync::Arc;
@@ -18,29 +25,34 @@ use std::sync::Arc;
 pub use reads::Reads;
 
 #[derive(MergedObject, Default)]
-pub struct Query(platform::PlatformQuery);
+pub struct Query(platform::PlatformQuery, energy::EnergyQuery, audit::AuditQuery);
 
 #[derive(MergedObject, Default)]
-pub struct Mutation(platform::PlatformMutation);
+pub struct Mutation(platform::PlatformMutation, energy::EnergyMutation);
 
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(platform::PlatformSubscription);
+pub struct Subscription(platform::PlatformSubscription, energy::EnergySubscription);
 
 pub type DaybookSchema = Schema<Query, Mutation, Subscription>;
 
 /// What resolvers work with.
 pub struct Parts {
     pub executor: Executor,
+    pub ingest: Ingest,
     pub reads: Reads,
     pub opaque: Opaque,
+    pub audit: audit::AuditParts,
     pub system: SharedSystem,
 }
 
 /// The schema, ready to serve.
-pub fn schema(parts: Parts) -> DaybookSchema {
+pub fn schema(parts: impl Into<Arc<Parts>>) -> DaybookSchema {
+    let parts = parts.into();
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .extension(crate::transport::SpecNulls)
-        .data(Arc::new(parts))
+        .data(platform::loaders::Rows::loader(parts.reads.reader().clone()))
+        .data(energy::loader::Series::loader(parts.reads.reader().clone()))
+        .data::<Arc<Parts>>(parts)
         .finish()
 }
 

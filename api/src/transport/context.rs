@@ -3,16 +3,16 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use uuid::Uuid;
 
-use super::{AT_LEAST_HEADER, CORRELATION_HEADER};
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, IDEMPOTENCY_HEADER};
 
-/// Names one request in logs, events and error messages. 1–64 letters, digits, `.`, `_`, `:`, `-`.
+/// Names one request in logs, events and error messages. 1–128 letters, digits, `.`, `_`, `:`, `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CorrelationId(String);
 
 impl CorrelationId {
     /// `None` when the text is too long or has other characters.
     pub fn parse(text: &str) -> Option<Self> {
-        let fits = (1..=64).contains(&text.len());
+        let fits = (1..=128).contains(&text.len());
         let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
         (fits && clean).then(|| Self(text.to_owned()))
     }
@@ -56,6 +56,17 @@ impl AtLeast {
     }
 }
 
+/// The text of `Idempotency-Key`; `Err` when it is there but not 1–255 printable characters, or there twice.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ()> {
+    if !headers.contains_key(IDEMPOTENCY_HEADER) {
+        return Ok(None);
+    }
+    // A structured field, as the draft standard has it, wears quotes.
+    let text = single(headers, IDEMPOTENCY_HEADER).map(|text| text.trim().trim_matches('"'));
+    let fits = |text: &&str| (1..=255).contains(&text.len()) && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    text.filter(fits).map(Some).ok_or(())
+}
+
 /// The token of `Authorization: Bearer …`; `None` when the header is missing, doubled or of another scheme.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     bearer_of(single(headers, header::AUTHORIZATION.as_str())?)
@@ -93,7 +104,7 @@ mod tests {
     #[test]
     fn a_correlation_id_is_short_and_plain() {
         assert!(CorrelationId::parse("order-17:retry_2.a").is_some());
-        for other in ["", "a b", "a\nb", "ä", &"x".repeat(65)] {
+        for other in ["", "a b", "a\nb", "ä", &"x".repeat(129)] {
             assert_eq!(CorrelationId::parse(other), None, "{other}");
         }
     }

@@ -53,13 +53,13 @@ struct Measure<'a> {
     fragments: HashMap<&'a Name, Fragment>,
 }
 
-/// Refuses an operation that costs too much, naming the figure and the limit.
+/// Refuses an operation that costs too much, naming the figure and the limit. Tells how many root fields it has.
 pub(crate) fn check(
     document: &ExecutableDocument,
     operation: &Positioned<OperationDefinition>,
     variables: &Variables,
     limits: &Limits,
-) -> Result<(), ServerError> {
+) -> Result<u64, ServerError> {
     let mut measure = Measure {
         document,
         operation: &operation.node,
@@ -81,7 +81,7 @@ pub(crate) fn check(
             return Err(too_much(figure, limit, noun, remedy, Some(operation.pos)));
         }
     }
-    Ok(())
+    Ok(cost.roots)
 }
 
 /// The error of a limit.

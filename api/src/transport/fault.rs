@@ -92,6 +92,32 @@ impl Outcome {
         if refused { Self::Refused(response.errors) } else { Self::Executed(response) }
     }
 
+    /// `OK`, or the code of the first error if it is one of ours: resolvers may invent others, and labels are bounded.
+    pub(crate) fn label(&self) -> &'static str {
+        const KNOWN: [&str; 13] = [
+            code::UNAUTHENTICATED,
+            code::FORBIDDEN,
+            code::BAD_USER_INPUT,
+            code::LIMIT_EXCEEDED,
+            code::RATE_LIMITED,
+            code::UNAVAILABLE,
+            code::INTERNAL,
+            code::CURSOR_EXPIRED,
+            code::LAGGING,
+            "NOT_FOUND",
+            "CONFLICT",
+            "STALE",
+            "UNKNOWN_OUTCOME",
+        ];
+        let first = match self {
+            Self::Refused(errors) => errors.first(),
+            Self::Executed(response) => response.errors.first(),
+        };
+        let Some(error) = first else { return "OK" };
+        let code = code_of(error).unwrap_or_default();
+        KNOWN.into_iter().find(|known| *known == code).unwrap_or("OTHER")
+    }
+
     /// The JSON text.
     pub(crate) fn body(&self) -> Result<Vec<u8>, serde_json::Error> {
         serde_json::to_vec(&self.view())

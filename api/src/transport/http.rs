@@ -17,10 +17,14 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::{
     Authenticate, CORRELATION_HEADER, POSITION_HEADER, Surroundings, Transport,
-    context::{AtLeast, CorrelationId, bearer},
+    caller::Caller,
+    context::{AtLeast, CorrelationId, bearer, idempotency_key},
+    edge::Operation,
     execute,
     fault::{Outcome, code, code_of, coded, internal},
+    idempotency,
     negotiate::{self, Format},
+    operation,
     params::{Params, ParamsError},
     position,
     prepare::prepare,
@@ -75,7 +79,9 @@ pub(super) async fn answer<E: Executor, A: Authenticate>(
     request: Request,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let correlation = CorrelationId::of(&parts.headers).unwrap_or_else(|| transport.new_correlation());
+    // The layer around every route has named it; without that layer, the same header does.
+    let named = parts.extensions.get::<CorrelationId>().cloned().or_else(|| CorrelationId::of(&parts.headers));
+    let correlation = named.unwrap_or_else(|| transport.new_correlation());
     let accepted = negotiate::accepted(&parts.headers);
     let format = accepted.unwrap_or(Format::Json);
 
@@ -131,7 +137,7 @@ async fn serve<E: Executor, A: Authenticate>(
             Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
                 .header(header::WWW_AUTHENTICATE, "Bearer")
         })?;
-    let params = if by_get {
+    let mut params = if by_get {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| Refusal::bad(format!("The query string cannot be read: {error}")))?;
         Params::from_pairs(pairs.into_iter().map(|(key, value)| (key.into(), value.into())))?
@@ -140,6 +146,9 @@ async fn serve<E: Executor, A: Authenticate>(
         Params::from_json(&read(&parts.headers, body, limits).await?)?
     };
     let at_least = at_least(&parts.headers, &params)?;
+    params.command_id = idempotency_key(&parts.headers)
+        .map_err(|()| Refusal::bad("`Idempotency-Key` is not 1 to 255 printable characters, given once"))?
+        .map(|key| idempotency::command_id(key, A::namespace(&credential)));
 
     let prepared = match prepare(params, limits) {
         Ok(prepared) => prepared,
@@ -160,9 +169,18 @@ async fn serve<E: Executor, A: Authenticate>(
             return Err(Refusal::bad(message));
         }
     }
-    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least };
-    let outcome = execute(&transport.executor, surroundings.attach(prepared.request), correlation).await;
-    Ok(finish(outcome, format))
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least, caller };
+    let name = prepared.request.operation_name.as_deref().map(operation::short);
+    let kind = operation::kind(prepared.kind);
+    let mut running = transport.settings.metrics.begin(kind);
+    let outcome =
+        execute(&transport.executor, surroundings.attach(prepared.request), &prepared.order, correlation).await;
+    let told = outcome.label();
+    running.ended(told);
+    let mut response = finish(outcome, format);
+    response.extensions_mut().insert(Operation { name, kind, outcome: told });
+    Ok(response)
 }
 
 /// Whatever a web form can send across origins without a preflight is refused, and so is a compressed body, whose
@@ -287,7 +305,9 @@ async fn upgrade<E: Executor, A: Authenticate>(
         .await
         .map_err(|rejection| Refusal::bad(format!("This is no WebSocket handshake: {rejection}")))?;
     let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
-    let peer = ws::Peer { bearer: bearer(&parts.headers).map(str::to_owned), correlation, at_least, _permit: permit };
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let bearer = bearer(&parts.headers).map(str::to_owned);
+    let peer = ws::Peer { bearer, correlation, at_least, caller, _permit: permit };
     let limits = settings.limits.socket.clone();
     Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
 }

@@ -10,16 +10,21 @@
 //! |---|---|---|
 //! | credential | `Authorization: Bearer …` | the same in the payload of `connection_init` or in the handshake |
 //! | correlation id | `X-Correlation-Id` | `extensions.correlationId` |
+//! | command id of a lone mutation | `Idempotency-Key` | |
 //! | at least as new as | `Daybook-At-Least` or `extensions.atLeast` | `extensions.atLeast`, else the socket's last write |
 
+mod caller;
 mod context;
 mod cost;
+mod edge;
 pub mod fault;
 mod http;
+mod idempotency;
 mod limits;
 mod negotiate;
 mod nulls;
 mod operation;
+mod order;
 mod origin;
 mod params;
 mod prepare;
@@ -37,13 +42,19 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+pub use caller::{Caller, Network, NetworkError};
 pub use context::{AtLeast, CorrelationId};
+pub(crate) use context::{bearer, idempotency_key};
+pub use edge::{Edge, TRACE_HEADER, surround};
+pub(crate) use idempotency::command_id;
 pub use limits::{Limits, SocketLimits};
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use sockets::Sockets;
 
+use crate::metrics::Metrics;
 use fault::{Outcome, internal};
+use order::Order;
 use params::Params;
 
 /// The response header that tells the position of the caller's write; resolvers set it, the transport passes it on.
@@ -53,6 +64,9 @@ pub const AT_LEAST_HEADER: &str = "daybook-at-least";
 /// The header that names a request in logs and events; echoed, or made up when absent.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
 
+/// The request header that makes a mutation repeatable: the command id of the one mutation in the document.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
 /// Who is behind a bearer token.
 pub trait Authenticate: Send + Sync + 'static {
     /// What resolvers find in their context.
@@ -60,6 +74,22 @@ pub trait Authenticate: Send + Sync + 'static {
 
     /// The credential of a token, or `None` when the token is not known. The token is as sent, without `Bearer`.
     fn authenticate(&self, bearer: &str) -> Option<Self::Credential>;
+
+    /// Under whose id the command ids of this caller's `Idempotency-Key`s are made: the same key of another caller is
+    /// another command.
+    fn namespace(credential: &Self::Credential) -> Uuid;
+}
+
+impl<A: Authenticate> Authenticate for Arc<A> {
+    type Credential = A::Credential;
+
+    fn authenticate(&self, bearer: &str) -> Option<A::Credential> {
+        self.as_ref().authenticate(bearer)
+    }
+
+    fn namespace(credential: &A::Credential) -> Uuid {
+        A::namespace(credential)
+    }
 }
 
 /// Everything that the endpoint needs to be told.
@@ -74,6 +104,8 @@ pub struct Settings {
     /// Turns true when the server stops: sockets are closed with 1001, new ones refused. A dropped sender changes
     /// nothing.
     pub shutdown: watch::Receiver<bool>,
+    /// Counts operations.
+    pub metrics: Metrics,
 }
 
 /// `GET` and `POST /graphql`, and the WebSocket upgrade on the same path.
@@ -107,11 +139,12 @@ struct Surroundings<C> {
     credential: C,
     correlation: CorrelationId,
     at_least: Option<AtLeast>,
+    caller: Caller,
 }
 
 impl<C: Clone + Send + Sync + 'static> Surroundings<C> {
     fn attach(&self, request: async_graphql::Request) -> async_graphql::Request {
-        let request = request.data(self.credential.clone()).data(self.correlation.clone());
+        let request = request.data(self.credential.clone()).data(self.correlation.clone()).data(self.caller.clone());
         match &self.at_least {
             Some(at_least) => request.data(at_least.clone()),
             None => request,
@@ -120,9 +153,14 @@ impl<C: Clone + Send + Sync + 'static> Surroundings<C> {
 }
 
 /// Executes a query or mutation. A panic in a resolver ends here.
-async fn execute<E: Executor>(executor: &E, request: async_graphql::Request, correlation: &CorrelationId) -> Outcome {
+async fn execute<E: Executor>(
+    executor: &E,
+    request: async_graphql::Request,
+    order: &Order,
+    correlation: &CorrelationId,
+) -> Outcome {
     let response = AssertUnwindSafe(executor.execute(request)).catch_unwind().await;
-    response.map_or_else(|_| panicked(correlation), |response| Outcome::of(response, correlation))
+    response.map_or_else(|_| panicked(correlation), |response| Outcome::of(order.arranged(response), correlation))
 }
 
 /// The answer in place of a panic; the panic hook has written down where it happened.

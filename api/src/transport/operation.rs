@@ -8,15 +8,52 @@ use async_graphql::{Executor, parser::types::OperationType};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
+use crate::metrics::Running;
+
 use super::{
     Authenticate, Params, Surroundings, Transport,
     context::{AtLeast, CorrelationId},
     execute,
     fault::{Outcome, code, code_of, coded},
+    order::Order,
     panicked, position,
     prepare::prepare,
     protocol::Outgoing,
 };
+
+/// What a kind of operation is called in logs and metrics.
+pub(super) fn kind(kind: OperationType) -> &'static str {
+    match kind {
+        OperationType::Query => "query",
+        OperationType::Mutation => "mutation",
+        OperationType::Subscription => "subscription",
+    }
+}
+
+/// As much of an operation's name as a line of log takes.
+pub(super) fn short(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
+/// The one line of log of an operation on a socket, written when it ends, however it ends.
+struct Line {
+    correlation: CorrelationId,
+    name: Option<String>,
+    running: Running,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        tracing::info!(
+            correlation.id = self.correlation.as_str(),
+            duration_ms = self.running.elapsed().as_secs_f64() * 1_000.0,
+            operation.name = self.name.as_deref(),
+            operation.kind = self.running.kind(),
+            operation.outcome = self.running.outcome(),
+            "socket operation"
+        );
+    }
+}
 
 /// A message of an operation on its way to the socket.
 pub(super) struct Answer {
@@ -61,26 +98,43 @@ impl<E: Executor, A: Authenticate> Runner<E, A> {
                 return;
             }
         };
+        let mut line = Line {
+            correlation: correlation.clone(),
+            name: prepared.request.operation_name.as_deref().map(short),
+            running: self.transport.settings.metrics.begin(kind(prepared.kind)),
+        };
         let request = surroundings.attach(prepared.request);
         match prepared.kind {
             OperationType::Query | OperationType::Mutation => {
-                let outcome = execute(&self.transport.executor, request, &correlation).await;
+                let outcome = execute(&self.transport.executor, request, &prepared.order, &correlation).await;
+                line.running.ended(outcome.label());
+                drop(line);
                 if self.hand_over(outcome, false).await {
                     self.complete().await;
                 }
             }
-            OperationType::Subscription => self.follow(request, &correlation).await,
+            OperationType::Subscription => self.follow(request, &prepared.order, &correlation, &mut line.running).await,
         }
     }
 
-    async fn follow(&self, request: async_graphql::Request, correlation: &CorrelationId) {
+    async fn follow(
+        &self,
+        request: async_graphql::Request,
+        order: &Order,
+        correlation: &CorrelationId,
+        running: &mut Running,
+    ) {
         let mut stream = AssertUnwindSafe(self.transport.executor.execute_stream(request, None)).catch_unwind();
         while let Some(item) = stream.next().await {
-            let outcome = item.map_or_else(|_| panicked(correlation), |response| Outcome::of(response, correlation));
+            let outcome = item
+                .map_or_else(|_| panicked(correlation), |response| Outcome::of(order.arranged(response), correlation));
+            let told = outcome.label();
             if !self.hand_over(outcome, false).await {
+                running.ended(told);
                 return;
             }
         }
+        running.ended("OK");
         self.complete().await;
     }
 

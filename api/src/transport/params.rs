@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use async_graphql::Variables;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::AtLeast;
 
@@ -15,6 +16,8 @@ pub(crate) struct Params {
     pub(crate) operation_name: Option<String>,
     pub(crate) variables: Variables,
     pub(crate) extensions: Map<String, Value>,
+    /// Of a lone mutation that names none itself.
+    pub(crate) command_id: Option<Uuid>,
 }
 
 /// What is wrong with the parameters. Always the client's mistake.
@@ -113,6 +116,7 @@ impl Params {
                 Some(Value::Null) | None => Map::new(),
                 Some(_) => return wrong("extensions", "an object or null"),
             },
+            command_id: None,
         })
     }
 

@@ -14,7 +14,9 @@ use async_graphql::{
 use super::{
     cost,
     fault::{code, coded},
+    idempotency,
     limits::Limits,
+    order::Order,
     params::Params,
     rewrite, scan,
 };
@@ -23,31 +25,41 @@ use super::{
 pub(crate) struct Prepared {
     pub(crate) request: Request,
     pub(crate) kind: OperationType,
+    /// In which its answer's fields stand.
+    pub(crate) order: Order,
 }
 
 /// Prepares the operation that the parameters select.
 ///
 /// Errors: `LIMIT_EXCEEDED` or `BAD_USER_INPUT`; nothing was executed.
 pub(crate) fn prepare(params: Params, limits: &Limits) -> Result<Prepared, ServerError> {
-    let Params { query, operation_name, variables, extensions } = params;
+    let Params { query, operation_name, mut variables, extensions, command_id } = params;
     let mut document = parse(&query, limits)?;
-    for (_, operation) in document.operations.iter() {
-        cost::check(&document, operation, &variables, limits)?;
+    let mut roots_of = Vec::with_capacity(document.operations.iter().len());
+    for (name, operation) in document.operations.iter() {
+        roots_of.push((name.cloned(), cost::check(&document, operation, &variables, limits)?));
     }
     let selected = select(&document.operations, operation_name.as_deref())?;
+    let roots = roots_of.into_iter().find(|(name, _)| *name == selected).map_or(0, |(_, roots)| roots);
+    if let Some(id) = command_id {
+        idempotency::name(&mut document, selected.as_ref(), roots, &mut variables, id)
+            .map_err(|error| coded(code::BAD_USER_INPUT, error.to_string(), None))?;
+    }
     let Some(operation) = rewrite::operation(&document.operations, selected.as_ref()) else {
         return Err(unknown_operation(operation_name.as_deref().unwrap_or_default()));
     };
     required_variables(&operation.node, &variables)?;
     let kind = operation.node.ty;
     rewrite::correct(&mut document, selected.as_ref(), &variables)?;
+    let order = rewrite::operation(&document.operations, selected.as_ref())
+        .map_or_else(Order::default, |operation| Order::of(&document, &operation.node));
 
     let mut request = Request::new(query).variables(variables);
     request.operation_name = selected.map(|name| name.to_string());
     request.extensions.0 =
         extensions.into_iter().filter_map(|(key, value)| Some((key, Value::from_json(value).ok()?))).collect();
     request.set_parsed_query(document);
-    Ok(Prepared { request, kind })
+    Ok(Prepared { request, kind, order })
 }
 
 fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {

@@ -61,7 +61,7 @@ pub(crate) fn operation<'a>(
     }
 }
 
-fn operation_mut<'a>(
+pub(crate) fn operation_mut<'a>(
     operations: &'a mut DocumentOperations,
     selected: Option<&Name>,
 ) -> Option<&'a mut Positioned<OperationDefinition>> {

@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Authenticate, Params, Surroundings, Transport,
+    caller::Caller,
     context::{AtLeast, CorrelationId, bearer_of},
     fault::{code, coded},
     limits::SocketLimits,
@@ -32,6 +33,7 @@ pub(super) struct Peer {
     pub(super) bearer: Option<String>,
     pub(super) correlation: CorrelationId,
     pub(super) at_least: Option<AtLeast>,
+    pub(super) caller: Caller,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -236,7 +238,8 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
             number: self.started,
             answers: self.answers.clone(),
         };
-        let surroundings = Surroundings { credential, correlation, at_least: self.at_least.clone() };
+        let surroundings =
+            Surroundings { credential, correlation, at_least: self.at_least.clone(), caller: self.peer.caller.clone() };
         let task = tokio::spawn(runner.run(params, surroundings)).abort_handle();
         self.operations.insert(id, Operation { number: self.started, task });
     }

@@ -14,6 +14,7 @@ use async_graphql::{
     Context, Enum, Error, ErrorExtensions, InputObject, MaybeUndefined, Object, Result, Schema, SimpleObject,
     Subscription,
 };
+use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
     AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls, router,
 };
@@ -33,6 +34,10 @@ impl Authenticate for Tokens {
 
     fn authenticate(&self, bearer: &str) -> Option<Caller> {
         (bearer == TOKEN && !self.0.revoked.load(SeqCst)).then_some(Caller("toy"))
+    }
+
+    fn namespace(_: &Caller) -> Uuid {
+        Uuid::nil()
     }
 }
 
@@ -297,6 +302,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         ids: Arc::new(move || Uuid::from_u128(ids.fetch_add(1, SeqCst).into())),
         sockets: setup.sockets.clone(),
         shutdown,
+        metrics: Metrics::new(0),
     };
     let app = router(schema, Tokens(state.clone()), settings);
     tokio::spawn(async move { axum::serve(listener, app).await });

@@ -1,6 +1,7 @@
 //! One transaction: checkpoint, rows and change rows of a batch, all or nothing.
 
 use super::model::{ApplyError, OpenedEvent, ReadModel, RowKey};
+use super::projected::{Projected, guarded};
 use super::{int, signed};
 use chrono::{DateTime, Utc};
 use daybook_store::database::DatabaseError;
@@ -8,7 +9,6 @@ use daybook_store::journal::RecordedEvent;
 use daybook_store::keys::Sealer;
 use deadpool_postgres::{Object, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ pub(super) struct Times {
 }
 
 /// Opens the events of a batch. One that does not open ends the batch before it.
-pub(super) async fn open(
+pub(super) async fn open<M: Projected>(
     sealer: &Sealer,
     lanes: Vec<i32>,
     after: u64,
@@ -65,6 +65,10 @@ pub(super) async fn open(
 ) -> Batch {
     let mut events = Vec::with_capacity(recorded.len());
     for event in recorded {
+        if !M::OPENS {
+            events.push(OpenedEvent::sealed(event));
+            continue;
+        }
         match sealer.open(event.tenant, event.event_id, &event.payload).await {
             Ok(payload) => {
                 let payload = payload.into_owned();
@@ -81,7 +85,7 @@ pub(super) async fn open(
 
 /// # Errors
 /// [`ApplyFailure`]; then nothing was changed.
-pub(super) async fn apply<M: ReadModel>(
+pub(super) async fn apply<M: Projected>(
     session: &mut Object,
     version: u32,
     batch: Batch,
@@ -95,55 +99,60 @@ pub(super) async fn apply<M: ReadModel>(
     }
     let mut position = batch.up_to;
     let mut stop = batch.stop;
-    if !batch.events.is_empty() {
-        let keys: BTreeSet<RowKey> = batch.events.iter().map(key::<M>).collect();
-        let keys: Vec<RowKey> = keys.into_iter().collect();
-        let mut rows = M::load(&tx, version, &keys).await?;
-        let mut changes = Changes::default();
-        let mut touched = BTreeSet::new();
-        for event in &batch.events {
-            let key = key::<M>(event);
-            let before = rows.remove(&key);
-            match fold::<M>(before.clone(), event) {
-                Ok(after) => {
-                    if after != before {
-                        touched.insert(key);
-                        changes.push(event, key, before.as_ref(), after.as_ref(), times.keep_since)?;
-                    }
-                    if let Some(after) = after {
-                        rows.insert(key, after);
-                    }
-                }
-                Err(error) => {
-                    if let Some(before) = before {
-                        rows.insert(key, before);
-                    }
-                    position = event.position - 1;
-                    stop = Some(Stop { position: event.position, error });
-                    break;
-                }
-            }
-        }
+    if !batch.events.is_empty()
+        && let Some(refused) = M::write(&tx, version, &batch.events, times.keep_since).await?
+    {
+        position = refused.position - 1;
+        stop = Some(refused);
         if position == batch.after {
             return Ok(Applied { position, stop });
         }
-        if position < batch.up_to {
-            advance(&tx, M::NAME, version, &batch.lanes, batch.up_to, position, times.now).await?;
-        }
-        let (kept, removed): (Vec<RowKey>, Vec<RowKey>) = touched.into_iter().partition(|key| rows.contains_key(key));
-        let kept: Vec<M::Row> = kept.iter().filter_map(|key| rows.remove(key)).collect();
-        M::store(&tx, version, &kept, &removed).await?;
-        changes.store(&tx, M::NAME, version).await?;
+        advance(&tx, M::NAME, version, &batch.lanes, batch.up_to, position, times.now).await?;
     }
     tx.commit().await.map_err(DatabaseError::Query)?;
     Ok(Applied { position, stop })
 }
 
-/// A fold that panics stops its own lane, like one that refuses.
-fn fold<M: ReadModel>(row: Option<M::Row>, event: &OpenedEvent) -> Result<Option<M::Row>, ApplyError> {
-    // What the fold owns is gone with the panic, and it borrows only the event.
-    catch_unwind(AssertUnwindSafe(|| M::fold(row, event)))
-        .unwrap_or_else(|_| Err(ApplyError::Refused("the fold panicked: this is a defect of the program".into())))
+/// Folds events into their rows, up to one that cannot be folded.
+pub(super) async fn fold_rows<M: ReadModel>(
+    tx: &Transaction<'_>,
+    version: u32,
+    events: &[OpenedEvent],
+    keep_since: DateTime<Utc>,
+) -> Result<Option<Stop>, DatabaseError> {
+    let keys: BTreeSet<RowKey> = events.iter().map(key::<M>).collect();
+    let keys: Vec<RowKey> = keys.into_iter().collect();
+    let mut rows = M::load(tx, version, &keys).await?;
+    let mut changes = Changes::default();
+    let mut touched = BTreeSet::new();
+    let mut stop = None;
+    for event in events {
+        let key = key::<M>(event);
+        let before = rows.remove(&key);
+        match guarded(|| M::fold(before.clone(), event)) {
+            Ok(after) => {
+                if after != before {
+                    touched.insert(key);
+                    changes.push(event, key, before.as_ref(), after.as_ref(), keep_since)?;
+                }
+                if let Some(after) = after {
+                    rows.insert(key, after);
+                }
+            }
+            Err(error) => {
+                if let Some(before) = before {
+                    rows.insert(key, before);
+                }
+                stop = Some(Stop { position: event.position, error });
+                break;
+            }
+        }
+    }
+    let (kept, removed): (Vec<RowKey>, Vec<RowKey>) = touched.into_iter().partition(|key| rows.contains_key(key));
+    let kept: Vec<M::Row> = kept.iter().filter_map(|key| rows.remove(key)).collect();
+    M::store(tx, version, &kept, &removed).await?;
+    changes.store(tx, M::NAME, version).await?;
+    Ok(stop)
 }
 
 fn key<M: ReadModel>(event: &OpenedEvent) -> RowKey {

@@ -4,8 +4,9 @@
 //! it has time again, reads the gap from the journal. So nothing is skipped and nobody is held up.
 
 use super::apply::{ApplyFailure, Times, apply, open};
-use super::model::{ReadModel, lane_of};
+use super::model::lane_of;
 use super::progress::{LaneSet, LaneStatus};
+use super::projected::Projected;
 use super::{Context, int, unsigned};
 use chrono::TimeDelta;
 use daybook_store::database::DatabaseError;
@@ -59,7 +60,7 @@ enum Step {
     Over,
 }
 
-impl<M: ReadModel> Lane<M> {
+impl<M: Projected> Lane<M> {
     pub(super) fn new(
         context: Arc<Context>,
         set: Arc<LaneSet>,
@@ -170,7 +171,7 @@ impl<M: ReadModel> Lane<M> {
         let first = work.events.first().map_or(work.up_to, |event| event.position);
         let parts = &self.context.parts;
         // Opened before a session is taken: opening may need one of its own.
-        let batch = open(&parts.sealer, vec![i32::from(self.number)], work.after, work.up_to, work.events).await;
+        let batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], work.after, work.up_to, work.events).await;
         let applied = if batch.up_to > batch.after {
             let now = parts.system.utc();
             let retention = TimeDelta::from_std(parts.options.retention).unwrap_or(TimeDelta::MAX);

@@ -11,9 +11,11 @@ mod apply;
 mod lane;
 mod model;
 mod progress;
+mod projected;
 mod rebuild;
 mod retention;
 mod runner;
+mod series;
 mod table;
 mod versions;
 
@@ -21,6 +23,7 @@ pub use model::{ApplyError, OpenedEvent, ReadModel, RowKey, lane_of};
 pub use progress::{Health, LaneHealth, LaneStatus, Lanes, ModelHealth, Progress, WaitError};
 pub use rebuild::{RebuildError, RebuildProgress, Rebuilt};
 pub use retention::purge;
+pub use series::SeriesModel;
 pub use versions::VersionError;
 
 use daybook_store::database::{Database, Pool, Role};
@@ -106,14 +109,26 @@ pub struct Model {
     name: &'static str,
     run: fn(Arc<Context>) -> BoxFuture<'static, ()>,
     rebuild: for<'a> fn(&'a Parts, Report<'a>) -> BoxFuture<'a, Result<Rebuilt, RebuildError>>,
+    /// Its fold for a replay in memory; none for a series, which has no rows that change.
+    pub(crate) folding: Option<fn() -> Box<dyn crate::replay::Folding>>,
 }
 
 impl Model {
     pub fn of<M: ReadModel>() -> Self {
+        Model { folding: Some(crate::replay::folding::<M>), ..Self::projected::<projected::Rows<M>>() }
+    }
+
+    /// One to which every event adds rows.
+    pub fn series<M: SeriesModel>() -> Self {
+        Self::projected::<projected::Series<M>>()
+    }
+
+    fn projected<M: projected::Projected>() -> Self {
         Model {
             name: M::NAME,
             run: |context| Box::pin(runner::supervise::<M>(context)),
             rebuild: |parts, report| Box::pin(rebuild::rebuild::<M>(parts, report)),
+            folding: None,
         }
     }
 

@@ -105,6 +105,11 @@ impl OpenedEvent {
         OpenedEvent(recorded)
     }
 
+    /// As recorded, for a read model that looks at no payload.
+    pub(super) fn sealed(recorded: RecordedEvent) -> Self {
+        OpenedEvent(recorded)
+    }
+
     /// # Errors
     /// When the program does not know the type, or the payload is damaged.
     pub fn decode<E: DeserializeOwned>(&self) -> Result<E, ApplyError> {

@@ -1,7 +1,8 @@
 //! The next version of a read model, filled beside the one that answers, then put in its place.
 
 use super::apply::{ApplyFailure, Times, apply, open};
-use super::model::{ApplyError, ReadModel};
+use super::model::ApplyError;
+use super::projected::Projected;
 use super::versions::{self, VersionError};
 use super::{PROJECTOR_SETTINGS, Parts, Report, int, unsigned};
 use chrono::{DateTime, Utc};
@@ -56,7 +57,7 @@ pub enum RebuildError {
     Version(#[from] VersionError),
 }
 
-pub(super) async fn rebuild<M: ReadModel>(parts: &Parts, report: Report<'_>) -> Result<Rebuilt, RebuildError> {
+pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> Result<Rebuilt, RebuildError> {
     // The lease of this rebuild in the whole cluster: held by the session, so it ends with us.
     let mut session = parts.database.connect(Role::Projector, PROJECTOR_SETTINGS).await?;
     let got = session
@@ -103,7 +104,7 @@ pub(super) async fn rebuild<M: ReadModel>(parts: &Parts, report: Report<'_>) -> 
     Ok(Rebuilt { read_model: M::NAME, old_version, version, position, dropped })
 }
 
-async fn first<M: ReadModel>(pool: &Pool, now: DateTime<Utc>) -> Result<u32, DatabaseError> {
+async fn first<M: Projected>(pool: &Pool, now: DateTime<Utc>) -> Result<u32, DatabaseError> {
     let mut session = pool.get().await?;
     let tx = session.transaction().await.map_err(DatabaseError::Query)?;
     versions::create::<M>(&tx, 1, now).await?;
@@ -132,7 +133,7 @@ struct Next<'a, M> {
     model: std::marker::PhantomData<fn() -> M>,
 }
 
-impl<'a, M: ReadModel> Next<'a, M> {
+impl<'a, M: Projected> Next<'a, M> {
     async fn create(parts: &'a Parts, pool: Pool, version: u32) -> Result<Self, DatabaseError> {
         let mut session = pool.get().await?;
         let tx = session.transaction().await.map_err(DatabaseError::Query)?;
@@ -158,7 +159,7 @@ impl<'a, M: ReadModel> Next<'a, M> {
         }
         let up_to = self.follower.position();
         let wanted = events.into_iter().filter(|event| M::wants(&event.event_type)).collect();
-        let batch = open(&self.parts.sealer, self.lanes.clone(), after, up_to, wanted).await;
+        let batch = open::<M>(&self.parts.sealer, self.lanes.clone(), after, up_to, wanted).await;
         if let Some(stop) = batch.stop {
             return Err(RebuildError::Event { position: stop.position, source: stop.error });
         }
@@ -178,7 +179,7 @@ impl<'a, M: ReadModel> Next<'a, M> {
 
 /// Holds the live version still, brings the next one to at least where that is, and switches. Whoever
 /// waited for a position of the old version finds it in the new one. `false`: it took too long.
-async fn switch<M: ReadModel>(
+async fn switch<M: Projected>(
     session: &mut Client,
     next: &mut Next<'_, M>,
     old_version: u32,

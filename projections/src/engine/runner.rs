@@ -2,8 +2,9 @@
 
 use super::apply::ADVANCE;
 use super::lane::{Lane, Work};
-use super::model::{ReadModel, lane_of};
+use super::model::lane_of;
 use super::progress::LaneSet;
+use super::projected::Projected;
 use super::versions::{self, VersionError};
 use super::{Context, int, signed};
 use daybook_store::database::DatabaseError;
@@ -29,7 +30,7 @@ enum RunError {
 }
 
 /// Runs for ever, across faults and changes of the live version.
-pub(super) async fn supervise<M: ReadModel>(context: Arc<Context>) {
+pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     let mut failures = 0;
     loop {
         match run::<M>(&context, &mut failures).await {
@@ -47,7 +48,7 @@ pub(super) async fn supervise<M: ReadModel>(context: Arc<Context>) {
 }
 
 /// Keeps the version that is live now, until another one is.
-async fn run<M: ReadModel>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
+async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
     let parts = &context.parts;
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
@@ -83,7 +84,7 @@ async fn run<M: ReadModel>(context: &Arc<Context>, failures: &mut u32) -> Result
     }
 }
 
-async fn deal<M: ReadModel>(
+async fn deal<M: Projected>(
     context: &Context,
     set: &LaneSet,
     queues: &[mpsc::Sender<Work>],
@@ -127,7 +128,7 @@ async fn deal<M: ReadModel>(
 }
 
 /// One statement for all lanes that have nothing to do.
-async fn advance_idle<M: ReadModel>(
+async fn advance_idle<M: Projected>(
     context: &Context,
     set: &LaneSet,
     idle: &[u16],

@@ -3,7 +3,7 @@
 //! The checkpoint rows of a version are the licence to apply to it. The switch takes the old
 //! version's away in its own transaction, so no runner, on whatever node, goes on with it.
 
-use super::model::ReadModel;
+use super::projected::Projected;
 use super::{int, unsigned};
 use chrono::{DateTime, Utc};
 use daybook_store::database::{Database, DatabaseError, Pool, Role};
@@ -37,7 +37,7 @@ pub(super) async fn live(pool: &Pool, read_model: &str) -> Result<Option<u32>, D
 }
 
 /// The version that answers; the first one is made where there is none.
-pub(super) async fn ensure_live<M: ReadModel>(pool: &Pool, now: DateTime<Utc>) -> Result<u32, DatabaseError> {
+pub(super) async fn ensure_live<M: Projected>(pool: &Pool, now: DateTime<Utc>) -> Result<u32, DatabaseError> {
     if let Some(version) = live(pool, M::NAME).await? {
         return Ok(version);
     }
@@ -63,7 +63,7 @@ pub(super) async fn ensure_live<M: ReadModel>(pool: &Pool, now: DateTime<Utc>) -
 }
 
 /// Table, lanes and checkpoints of a version, at the beginning of the journal.
-pub(super) async fn create<M: ReadModel>(
+pub(super) async fn create<M: Projected>(
     tx: &Transaction<'_>,
     version: u32,
     now: DateTime<Utc>,
@@ -82,7 +82,7 @@ pub(super) async fn create<M: ReadModel>(
 }
 
 /// The checkpoints of a version, by lane.
-pub(super) async fn checkpoints<M: ReadModel>(pool: &Pool, version: u32) -> Result<Vec<u64>, VersionError> {
+pub(super) async fn checkpoints<M: Projected>(pool: &Pool, version: u32) -> Result<Vec<u64>, VersionError> {
     let rows = pool
         .query(
             "select c.position from projection.versions v
@@ -103,7 +103,7 @@ pub(super) async fn checkpoints<M: ReadModel>(pool: &Pool, version: u32) -> Resu
 ///
 /// # Errors
 /// [`VersionError::InUse`] when readers do not end before `deadline`; nothing is lost then but space.
-pub(super) async fn drop_others<M: ReadModel>(
+pub(super) async fn drop_others<M: Projected>(
     database: &Database,
     session: &Client,
     live: u32,

@@ -71,6 +71,23 @@ impl ReadSession {
     }
 }
 
+impl ReadSession {
+    /// The tenant position of the last change that this transaction sees, kept or not.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn changed_until<M: ReadModel>(&self, tenant: TenantId) -> Result<u64, ReadError> {
+        let version = int(self.version::<M>()?);
+        let sql = "select greatest(
+             (select max(tenant_position) from projection.changes
+              where read_model = $1 and version = $2 and tenant_id = $3),
+             (select tenant_position from projection.purged
+              where read_model = $1 and version = $2 and tenant_id = $3), 0)";
+        let rows = self.query(sql, &[&M::NAME, &version, &tenant.0]).await?;
+        Ok(rows.first().map_or(0, |row| unsigned(row.get(0))))
+    }
+}
+
 fn image<M: ReadModel, R: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<R>, ReadError> {
     match row.try_get::<_, Option<Json<R>>>(column) {
         Ok(image) => Ok(image.map(|Json(image)| image)),

@@ -3,12 +3,14 @@
 //! Row policies are the backstop: a query that forgets its tenant finds nothing. Refuses to write.
 
 mod changes;
+pub(crate) mod keyset;
 mod page;
 
 pub use changes::Change;
+pub use keyset::{Keyset, SortKey};
 pub use page::{Direction, Limit, Page, Slice};
 
-use crate::engine::ReadModel;
+use crate::engine::{ReadModel, SeriesModel};
 use daybook_domain::TenantId;
 use daybook_store::database::{Database, DatabaseError, Pool, Role};
 use deadpool_postgres::Object;
@@ -122,6 +124,14 @@ impl ReadSession {
         self.versions.get(M::NAME).copied().ok_or(ReadError::NotBuilt(M::NAME))
     }
 
+    /// As [`ReadSession::version`].
+    ///
+    /// # Errors
+    /// [`ReadError::NotBuilt`].
+    pub fn series_version<M: SeriesModel>(&self) -> Result<u32, ReadError> {
+        self.versions.get(M::NAME).copied().ok_or(ReadError::NotBuilt(M::NAME))
+    }
+
     /// Its table.
     ///
     /// # Errors
@@ -133,6 +143,8 @@ impl ReadSession {
     /// # Errors
     /// When the statement is refused or the connection lost.
     pub async fn query(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, DatabaseError> {
+        // Never the parameters: they may be anybody's data.
+        tracing::trace!(target: "daybook::sql", statement = sql);
         let object = self.object()?;
         let statement = object.prepare_cached(sql).await.map_err(DatabaseError::Query)?;
         object.query(&statement, parameters).await.map_err(DatabaseError::Query)

@@ -2,7 +2,7 @@
 //! that rows which come and go in between cause neither gaps nor duplicates.
 
 /// From which end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Limit {
     First(u16),
     Last(u16),
@@ -15,7 +15,7 @@ pub enum Direction {
 }
 
 /// A part of an ordered list: between two cursors, a number of rows from one end.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Page<C> {
     pub limit: Limit,
     pub after: Option<C>,

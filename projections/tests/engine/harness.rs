@@ -1,6 +1,6 @@
 //! A journal with keys, an engine beside it, and histories of tenants to write.
 
-use cqrs_es::Aggregate;
+use cqrs_es::{Aggregate, DomainEvent};
 use daybook_domain::EventSourced;
 use daybook_domain::platform::tenant::{Contact, Plan, Reason, SettingKey, SettingValue};
 use daybook_domain::platform::{Tenant, TenantCommand, TenantEvent};
@@ -78,6 +78,10 @@ impl World {
         Projections::start(self.parts(), &[model])
     }
 
+    pub(crate) fn start_all(&self, models: &[Model]) -> (Projections, JoinHandle<()>) {
+        Projections::start(self.parts(), models)
+    }
+
     pub(crate) fn reader(&self) -> Reader {
         Reader::new(self.db.database(), 4)
     }
@@ -104,6 +108,18 @@ impl World {
     }
 
     pub(crate) async fn append_tenant(&self, tenant: TenantId, expected: u64, events: &[TenantEvent]) -> u64 {
+        self.append_events(tenant, "tenant", tenant.0, expected, events).await
+    }
+
+    /// Seals and appends events of any aggregate.
+    pub(crate) async fn append_events<E: DomainEvent>(
+        &self,
+        tenant: TenantId,
+        kind: &'static str,
+        id: Uuid,
+        expected: u64,
+        events: &[E],
+    ) -> u64 {
         let mut sealed = Vec::new();
         for event in events {
             let encoded = codec::encode(event).unwrap();
@@ -112,7 +128,7 @@ impl World {
             let (event_type, event_version) = (encoded.event_type, encoded.event_version);
             sealed.push(NewEvent { event_id, event_type, event_version, payload, metadata: "{}".into() });
         }
-        self.append(tenant, "tenant", tenant.0, expected, sealed).await
+        self.append(tenant, kind, id, expected, sealed).await
     }
 
     /// Waits until every lane of a read model has seen a position.

@@ -1,7 +1,11 @@
 //! The engine and the tenants read model, against a real PostgreSQL and a real journal.
 
+mod audit;
+mod energy;
 mod harness;
 mod lanes;
+mod platform;
+mod platform_pages;
 mod reading;
 mod rebuilding;
 mod recovery;

@@ -231,7 +231,7 @@ impl CheckpointStore {
 }
 
 /// The same public key under the name of another log: an id belongs to a key and its name.
-fn named(verifier: &Verifier, origin: &str) -> Result<Verifier, KeyError> {
+pub(crate) fn named(verifier: &Verifier, origin: &str) -> Result<Verifier, KeyError> {
     let vkey = verifier.vkey();
     // The name has no `+`, base64 may have some.
     let material = vkey.splitn(3, '+').nth(2).ok_or(KeyError::MalformedVkey)?;

@@ -1,8 +1,8 @@
 //! What a caller looks up before it appends, each in one statement and so in one snapshot that
 //! names its epoch and batch.
 
-use super::append::{Append, AppendError, CommandStamp, Outcome, Seen, StreamKey};
-use super::recorded::{COLUMNS, RecordedEvent, signed, unsigned};
+use super::append::{Append, AppendError, ClaimKey, CommandStamp, Outcome, Seen, StreamId, StreamKey};
+use super::recorded::{COLUMNS, COLUMNS_COUNT, RecordedEvent, signed, unsigned};
 use crate::database::{DatabaseError, Pool};
 use crate::keys::keyed_hash;
 use daybook_domain::TenantId;
@@ -82,71 +82,206 @@ pub(super) struct Facts {
     pub(super) head: RightEdge,
 }
 
-pub(super) async fn load(pool: &Pool, key: &StreamKey, after: u64, limit: i64) -> Result<Loaded, DatabaseError> {
+/// Events of a stream, and the tree of its tenant as of the same moment: whoever loads is about to append.
+pub(super) async fn load(
+    pool: &Pool,
+    key: &StreamKey,
+    after: u64,
+    limit: i64,
+) -> Result<(Loaded, Option<RightEdge>), DatabaseError> {
+    // The tree comes with the first event alone: it would be the same with every other.
     let sql = format!(
-        "select b.batch, b.epoch, {COLUMNS}
+        "select b.batch, b.epoch, {COLUMNS}, h.size, h.edge
          from (select batch, epoch from journal.batches order by batch desc limit 1) b
          left join (select s.position from journal.stream_events s
                     where s.tenant_id = $1 and s.stream_type = $2 and s.stream_id = $3 and s.sequence > $4
                     order by s.sequence limit $5) s on true
          left join journal.events e on e.position = s.position
+         left join lateral (select size, edge from journal.tenant_heads where tenant_id = $1
+                            order by size desc limit 1) h on coalesce(e.sequence, $4 + 1) = $4 + 1
          order by e.sequence"
     );
     let rows = pool.query(&sql, &[&key.tenant.0, &key.stream.kind, &key.stream.id, &signed(after), &limit]).await?;
-    let seen = match rows.first() {
-        Some(row) => Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) },
-        None => Seen::default(),
+    let (seen, head) = match rows.first() {
+        Some(row) => {
+            (Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) }, Some(head(row, 2 + COLUMNS_COUNT)?))
+        }
+        None => (Seen::default(), None),
     };
     let events = rows
         .iter()
         .filter(|row| row.get::<_, Option<i64>>(2).is_some())
         .map(|row| RecordedEvent::from_row(row, 2))
         .collect();
-    Ok(Loaded { events, seen })
+    Ok((Loaded { events, seen }, head))
 }
 
-pub(super) async fn facts(pool: &Pool, append: &Append) -> Result<Facts, DatabaseError> {
-    let streams: Vec<_> = append.streams.iter().map(|s| &s.stream).chain(append.reads.iter().map(|r| &r.0)).collect();
-    let kinds: Vec<&str> = streams.iter().map(|s| s.kind).collect();
-    let ids: Vec<Uuid> = streams.iter().map(|s| s.id).collect();
-    let scopes: Vec<Uuid> = append.claims.iter().map(|(c, _)| c.scope.0).collect();
-    let claim_kinds: Vec<&str> = append.claims.iter().map(|(c, _)| c.kind).collect();
-    let hashes: Vec<&[u8]> = append.claims.iter().map(|(c, _)| c.hash.as_slice()).collect();
+/// Events of several streams of one tenant, each after a sequence number of its own: the number of the stream in
+/// `streams` with each event, streams in their order and events oldest first. At most `limit` of them.
+pub(super) async fn load_many(
+    pool: &Pool,
+    tenant: TenantId,
+    streams: &[(StreamId, u64)],
+    limit: i64,
+) -> Result<(Seen, Vec<(usize, RecordedEvent)>), DatabaseError> {
+    let sql = format!(
+        "select b.batch, b.epoch, s.n, {COLUMNS}
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         left join (select k.n, s.position
+                    from unnest($2::text[], $3::uuid[], $4::bigint[]) with ordinality k(kind, id, after, n)
+                    join journal.stream_events s
+                      on s.tenant_id = $1 and s.stream_type = k.kind and s.stream_id = k.id and s.sequence > k.after
+                    order by k.n, s.sequence limit $5) s on true
+         left join journal.events e on e.position = s.position
+         order by s.n, e.sequence"
+    );
+    let kinds: Vec<&str> = streams.iter().map(|(stream, _)| stream.kind).collect();
+    let ids: Vec<Uuid> = streams.iter().map(|(stream, _)| stream.id).collect();
+    let after: Vec<i64> = streams.iter().map(|(_, after)| signed(*after)).collect();
+    let rows = pool.query(&sql, &[&tenant.0, &kinds, &ids, &after, &limit]).await?;
+    let seen = match rows.first() {
+        Some(row) => Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) },
+        None => Seen::default(),
+    };
+    let events = rows.iter().filter_map(|row| {
+        let number = usize::try_from(row.get::<_, Option<i64>>(2)?).ok()?;
+        Some((number.checked_sub(1)?, RecordedEvent::from_row(row, 3)))
+    });
+    Ok((seen, events.collect()))
+}
+
+/// The streams that hold unique keys, in the order of the keys, with the moment at which they did.
+pub(super) async fn holders(pool: &Pool, keys: &[ClaimKey]) -> Result<(Seen, Vec<Option<Uuid>>), DatabaseError> {
+    let scopes: Vec<Uuid> = keys.iter().map(|key| key.scope.0).collect();
+    let kinds: Vec<&str> = keys.iter().map(|key| key.kind).collect();
+    let hashes: Vec<&[u8]> = keys.iter().map(|key| key.hash.as_slice()).collect();
     let rows = pool
         .query(
-            &format!(
-                "select b.batch, b.epoch,
-                array(select coalesce((select s.sequence from journal.stream_events s
-                                       where s.tenant_id = $1 and s.stream_type = k and s.stream_id = i
-                                       order by s.sequence desc limit 1), 0)
-                      from unnest($2::text[], $3::uuid[]) with ordinality u(k, i, n) order by n),
-                array(select exists (select from journal.claims c where c.scope_id = s and c.kind = k and c.key_hash = h)
-                      from unnest($4::uuid[], $5::text[], $6::bytea[]) with ordinality u(s, k, h, n) order by n),
-                h.size, h.edge, {EARLIER}
-             from (select batch, epoch from journal.batches order by batch desc limit 1) b
-             left join lateral (select size, edge from journal.tenant_heads where tenant_id = $1
-                                order by size desc limit 1) h on true
-             left join journal.commands c on c.tenant_id = $7 and c.command_id = $8"
-            ),
-            &[&append.tenant.0, &kinds, &ids, &scopes, &claim_kinds, &hashes, &append.command.tenant.0, &append.command.id],
+            "select b.batch, b.epoch,
+                array(select (select c.stream_id from journal.claims c
+                              where c.scope_id = s and c.kind = k and c.key_hash = h)
+                      from unnest($1::uuid[], $2::text[], $3::bytea[]) with ordinality u(s, k, h, n) order by n)
+             from (select batch, epoch from journal.batches order by batch desc limit 1) b",
+            &[&scopes, &kinds, &hashes],
         )
         .await?;
-    let unsuitable = |what: &str| DatabaseError::Unsuitable(what.into());
-    let row = rows.first().ok_or_else(|| unsuitable("the journal has no batch yet: no writer has taken it over"))?;
-    let seen = Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) };
-    let head = match row.get::<_, Option<i64>>(4) {
-        None => RightEdge::empty(),
-        Some(size) => RightEdge::from_bytes(unsigned(size), row.get(5))
-            .map_err(|_| unsuitable("a tenant head is damaged; run `daybook verify`"))?,
-    };
-    let earlier = Earlier::from_row(row, 6, seen);
-    Ok(Facts {
-        seen,
-        versions: row.get::<_, Vec<i64>>(2).into_iter().map(unsigned).collect(),
-        earlier,
-        taken: row.get(3),
-        head,
-    })
+    let Some(row) = rows.first() else { return Ok((Seen::default(), vec![None; keys.len()])) };
+    Ok((Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) }, row.get(2)))
+}
+
+/// What is to be looked up for one append.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    tenant: TenantId,
+    command: (TenantId, Uuid),
+    /// Its streams, then its reads.
+    streams: Vec<StreamId>,
+    claims: Vec<ClaimKey>,
+}
+
+impl Question {
+    pub(super) fn of(append: &Append) -> Self {
+        let reads = append.reads.iter().map(|(stream, _)| stream);
+        Question {
+            tenant: append.tenant,
+            command: (append.command.tenant, append.command.id),
+            streams: append.streams.iter().map(|s| &s.stream).chain(reads).cloned().collect(),
+            claims: append.claims.iter().map(|(claim, _)| claim.clone()).collect(),
+        }
+    }
+}
+
+/// The facts for each of the questions, all as of one moment. The streams and claims of all of them travel in
+/// the same arrays, of which each has its stretch.
+pub(super) async fn facts(pool: &Pool, questions: &[Question]) -> Result<Vec<Facts>, DatabaseError> {
+    let tenants: Vec<Uuid> = questions.iter().map(|q| q.tenant.0).collect();
+    let command_tenants: Vec<Uuid> = questions.iter().map(|q| q.command.0.0).collect();
+    let commands: Vec<Uuid> = questions.iter().map(|q| q.command.1).collect();
+    let (streams_from, streams_to) = stretches(questions.iter().map(|q| q.streams.len()));
+    let streams = || questions.iter().flat_map(|q| &q.streams);
+    let kinds: Vec<&str> = streams().map(|s| s.kind).collect();
+    let ids: Vec<Uuid> = streams().map(|s| s.id).collect();
+    let (claims_from, claims_to) = stretches(questions.iter().map(|q| q.claims.len()));
+    let claims = || questions.iter().flat_map(|q| &q.claims);
+    let scopes: Vec<Uuid> = claims().map(|c| c.scope.0).collect();
+    let claim_kinds: Vec<&str> = claims().map(|c| c.kind).collect();
+    let hashes: Vec<&[u8]> = claims().map(|c| c.hash.as_slice()).collect();
+    let sql = format!(
+        "select b.batch, b.epoch,
+            array(select coalesce((select s.sequence from journal.stream_events s
+                                   where s.tenant_id = q.tenant and s.stream_type = k and s.stream_id = i
+                                   order by s.sequence desc limit 1), 0)
+                  from unnest(($6::text[])[q.sf:q.st], ($7::uuid[])[q.sf:q.st]) with ordinality u(k, i, n) order by n),
+            array(select exists (select from journal.claims c where c.scope_id = s and c.kind = k and c.key_hash = h)
+                  from unnest(($10::uuid[])[q.cf:q.ct], ($11::text[])[q.cf:q.ct], ($12::bytea[])[q.cf:q.ct])
+                       with ordinality u(s, k, h, n) order by n),
+            h.size, h.edge, {EARLIER}
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         cross join (select generate_series(1, array_length($1::uuid[], 1)), unnest($1::uuid[]), unnest($2::uuid[]),
+                            unnest($3::uuid[]), unnest($4::int[]), unnest($5::int[]), unnest($8::int[]),
+                            unnest($9::int[])) q(n, tenant, command_tenant, command, sf, st, cf, ct)
+         left join lateral (select size, edge from journal.tenant_heads where tenant_id = q.tenant
+                            order by size desc limit 1) h on true
+         left join journal.commands c on c.tenant_id = q.command_tenant and c.command_id = q.command
+         order by q.n"
+    );
+    let rows = pool
+        .query(
+            &sql,
+            &[
+                &tenants,
+                &command_tenants,
+                &commands,
+                &streams_from,
+                &streams_to,
+                &kinds,
+                &ids,
+                &claims_from,
+                &claims_to,
+                &scopes,
+                &claim_kinds,
+                &hashes,
+            ],
+        )
+        .await?;
+    if rows.len() != questions.len() {
+        return Err(DatabaseError::Unsuitable("the journal has no batch yet: no writer has taken it over".into()));
+    }
+    rows.iter().map(Facts::from_row).collect()
+}
+
+/// Where each stretch begins and ends, from 1 and inclusive, as PostgreSQL counts.
+fn stretches(lengths: impl Iterator<Item = usize>) -> (Vec<i32>, Vec<i32>) {
+    let mut end = 0;
+    lengths
+        .map(|length| {
+            let from = end + 1;
+            end += i32::try_from(length).unwrap_or(i32::MAX - end);
+            (from, end)
+        })
+        .unzip()
+}
+
+/// A tenant's tree from the columns size and edge at `from`; empty where there are none.
+fn head(row: &Row, from: usize) -> Result<RightEdge, DatabaseError> {
+    match row.get::<_, Option<i64>>(from) {
+        None => Ok(RightEdge::empty()),
+        Some(size) => RightEdge::from_bytes(unsigned(size), row.get(from + 1))
+            .map_err(|_| DatabaseError::Unsuitable("a tenant head is damaged; run `daybook verify`".into())),
+    }
+}
+
+impl Facts {
+    fn from_row(row: &Row) -> Result<Facts, DatabaseError> {
+        let seen = Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) };
+        Ok(Facts {
+            seen,
+            versions: row.get::<_, Vec<i64>>(2).into_iter().map(unsigned).collect(),
+            earlier: Earlier::from_row(row, 6, seen),
+            taken: row.get(3),
+            head: head(row, 4)?,
+        })
+    }
 }
 
 /// The journal position of the last event of a tenant up to a tenant position: where a token points.

@@ -5,8 +5,10 @@
 
 pub mod append;
 pub mod bell;
+mod combine;
 mod driver;
 pub mod follow;
+pub mod log;
 mod lookup;
 pub mod machine;
 pub mod recorded;
@@ -22,10 +24,16 @@ pub use recorded::RecordedEvent;
 use crate::database::{Database, DatabaseError, Pool, Role};
 use crate::keys::keyed_hash;
 use crate::system::SharedSystem;
+use combine::Combiner;
+use daybook_domain::TenantId;
+use daybook_tlog::RightEdge;
 use driver::Driver;
+use lookup::Question;
+use lru::LruCache;
 use machine::{Answer, Config, Prepared, Writer};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -34,6 +42,9 @@ use uuid::Uuid;
 
 /// Events that one load returns at most; longer streams are loaded in pages.
 const LOAD_PAGE: u16 = 5_000;
+
+/// Trees of tenants that are remembered from their loading.
+const LOADED_HEADS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
 
 /// Settings of a session that finds rows by their keys only. A plan is made once, often while the tables
 /// are empty; it must not read a table from end to end when there are a million rows a minute later.
@@ -74,10 +85,19 @@ pub struct Journal {
 
 struct Inner {
     pool: Pool,
+    look_ups: Combiner,
+    /// Trees of tenants that were loaded and have not been appended to since, each as of a moment.
+    heads: Mutex<LruCache<TenantId, (Seen, RightEdge)>>,
     requests: mpsc::Sender<Message>,
     standing: watch::Receiver<Standing>,
     durable: watch::Receiver<Durable>,
     append_timeout: Duration,
+}
+
+impl Inner {
+    fn heads(&self) -> MutexGuard<'_, LruCache<TenantId, (Seen, RightEdge)>> {
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the caller already knows, so that it need not be looked up again. Versions that a decision was
@@ -130,7 +150,10 @@ impl Journal {
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
         let pool = database.pool(Role::Writer, options.pool_size, BY_KEY);
-        let inner = Inner { pool, requests, standing, durable, append_timeout: options.append_timeout };
+        let look_ups = Combiner::new(pool.clone());
+        let heads = Mutex::new(LruCache::new(LOADED_HEADS_MAX));
+        let inner =
+            Inner { pool, look_ups, heads, requests, standing, durable, append_timeout: options.append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
     }
@@ -186,11 +209,14 @@ impl Journal {
     /// When the database cannot be asked.
     pub async fn load(&self, key: &StreamKey, after: u64) -> Result<Loaded, DatabaseError> {
         let limit = i64::from(LOAD_PAGE);
-        let mut loaded = lookup::load(&self.inner.pool, key, after, limit).await?;
+        let (mut loaded, head) = lookup::load(&self.inner.pool, key, after, limit).await?;
+        if let Some(head) = head {
+            self.inner.heads().put(key.tenant, (loaded.seen, head));
+        }
         let mut page = loaded.events.len();
         while page == usize::from(LOAD_PAGE) {
             let last = loaded.events.last().map_or(after, |e| e.sequence);
-            let next = lookup::load(&self.inner.pool, key, last, limit).await?;
+            let (next, _) = lookup::load(&self.inner.pool, key, last, limit).await?;
             // Each page is a snapshot of its own; the first vouches only for what it saw, and the
             // writer compares the version with what changed since.
             page = next.events.len();
@@ -211,6 +237,53 @@ impl Journal {
     /// [`AppendError::Unavailable`] when there is no writer within the append timeout.
     pub async fn load_ready(&self, key: &StreamKey) -> Result<Loaded, AppendError> {
         self.in_epoch(move || async move { self.load(key, 0).await.map(|l| (l.seen, l)) }).await
+    }
+
+    /// As [`Journal::load_ready`], for several streams of one tenant: one look-up where they are short. Their events in
+    /// the order of the streams, and the moment at which these were all there was.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] when there is no writer within the append timeout.
+    pub async fn load_many(
+        &self,
+        tenant: daybook_domain::TenantId,
+        streams: &[StreamId],
+    ) -> Result<(Seen, Vec<Vec<RecordedEvent>>), AppendError> {
+        let mut loaded: Vec<Vec<RecordedEvent>> = streams.iter().map(|_| Vec::new()).collect();
+        let mut wanted: Vec<(StreamId, u64)> = streams.iter().map(|stream| (stream.clone(), 0)).collect();
+        let (mut from, mut first) = (0, None);
+        loop {
+            let (pool, rest) = (&self.inner.pool, &wanted[from..]);
+            let look_up = move || async move {
+                lookup::load_many(pool, tenant, rest, i64::from(LOAD_PAGE)).await.map(|(s, e)| (s, (s, e)))
+            };
+            let (seen, events) = self.in_epoch(look_up).await?;
+            // Only the first page vouches for all: what changed since is found by the writer.
+            let vouched = *first.get_or_insert(seen);
+            if vouched.epoch != seen.epoch {
+                return Err(AppendError::Stale);
+            }
+            let full = events.len() == usize::from(LOAD_PAGE);
+            let mut last = from;
+            for (number, event) in events {
+                last = from + number;
+                wanted[last].1 = event.sequence;
+                loaded[last].push(event);
+            }
+            if !full {
+                return Ok((vouched, loaded));
+            }
+            from = last;
+        }
+    }
+
+    /// The streams that hold unique keys, in the order of the keys.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] when there is no writer within the append timeout.
+    pub async fn holders(&self, keys: &[ClaimKey]) -> Result<(Seen, Vec<Option<Uuid>>), AppendError> {
+        self.in_epoch(move || async move { lookup::holders(&self.inner.pool, keys).await.map(|(s, h)| (s, (s, h))) })
+            .await
     }
 
     /// What an earlier command with this id led to: `Ok` with its (durable) outcome, or `Err` with
@@ -301,6 +374,11 @@ impl Journal {
         let request_hash = keyed_hash(&append.command.hash_key, &append.command.digest);
         let mut seen = known.suffices(&append);
         let mut head = None;
+        // A tenant that was just loaded: its tree came along, and spares the writer's asking for it.
+        if let Some((at, edge)) = seen.and_then(|_| self.inner.heads().pop(&append.tenant)) {
+            seen = seen.filter(|s| s.epoch == at.epoch).map(|s| if at.batch < s.batch { at } else { s }).or(seen);
+            head = seen.filter(|s| s.epoch == at.epoch).map(|_| edge);
+        }
         let mut refusal = None;
         loop {
             let leading = self.ready(deadline).await?;
@@ -308,9 +386,11 @@ impl Journal {
                 if known.versions_at.is_some_and(|s| s.epoch != leading.epoch) {
                     return Err(AppendError::Stale);
                 }
-                let (pool, wanted) = (&self.inner.pool, &append);
+                let (look_ups, question) = (&self.inner.look_ups, &Question::of(&append));
                 let facts = self
-                    .in_epoch(move || async move { lookup::facts(pool, wanted).await.map(|f| (f.seen, f)) })
+                    .in_epoch(
+                        move || async move { look_ups.facts(question.clone()).await.map(|facts| (facts.seen, facts)) },
+                    )
                     .await?;
                 refusal = match judge(&append, &facts) {
                     // An earlier attempt may still be on its way: the writer has the last word.

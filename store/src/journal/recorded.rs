@@ -10,6 +10,9 @@ pub const COLUMNS: &str =
     "e.position, e.tenant_id, e.tenant_position, e.stream_type, e.stream_id, e.sequence, e.event_id,
  e.event_type, e.event_version, e.recorded_at, e.payload, e.metadata";
 
+/// So many are they.
+pub(crate) const COLUMNS_COUNT: usize = 12;
+
 /// One event, personal fields still sealed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RecordedEvent {
@@ -43,7 +46,8 @@ pub(crate) fn signed(value: u64) -> i64 {
 }
 
 impl RecordedEvent {
-    pub(crate) fn from_row(row: &Row, from: usize) -> Self {
+    /// From [`COLUMNS`], the first of them at `from`.
+    pub fn from_row(row: &Row, from: usize) -> Self {
         RecordedEvent {
             position: unsigned(row.get(from)),
             tenant: TenantId(row.get(from + 1)),

@@ -1,13 +1,13 @@
 //! Personal fields inside JSON: `{"$subject": id, "value": …}` becomes `{"$subject": id, "sealed": …}`
 //! before anything is hashed, and back, or `{"$subject": id, "erased": true}`, when it is read.
 
-use super::subjects::{KeyError, KeyStore, open, seal};
+use super::subjects::{KeyError, KeyStore, SubjectKey, open, seal};
 use crate::system::SharedSystem;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use daybook_domain::{SubjectId, TenantId};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -74,30 +74,69 @@ impl Sealer {
         if !json.contains(SUBJECT) {
             return Ok(Cow::Borrowed(json));
         }
-        let mut value: Value = serde_json::from_str(json).map_err(|source| SealError::Json { event, source })?;
+        let value: Value = serde_json::from_str(json).map_err(|source| SealError::Json { event, source })?;
         let subjects = subjects(&value, "sealed");
         if subjects.is_empty() {
             return Ok(Cow::Borrowed(json));
         }
         let keys = self.keys.keys(tenant, &subjects).await?;
-        walk(&mut value, &mut String::new(), &mut |field, path| {
-            let (Some(subject), Some(sealed)) = (subject(field), field.get("sealed").and_then(Value::as_str)) else {
-                return Ok(());
-            };
-            let damaged = || SealError::Damaged { event, path: path.to_owned() };
-            *field = match keys.get(&subject).ok_or(SealError::Key(KeyError::Missing { tenant, subject }))? {
-                None => serde_json::json!({ SUBJECT: subject, "erased": true }),
-                Some(key) => {
-                    let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| damaged())?;
-                    let plain = open(key, &sealed, &aad(tenant, event, path)).ok_or_else(damaged)?;
-                    let plain: Value = serde_json::from_slice(&plain).map_err(|_| damaged())?;
-                    serde_json::json!({ SUBJECT: subject, "value": plain })
-                }
-            };
-            Ok(())
-        })?;
-        serde_json::to_string(&value).map(Cow::Owned).map_err(|source| SealError::Json { event, source })
+        open_fields(tenant, event, value, &keys).map(Cow::Owned)
     }
+
+    /// As [`Sealer::open`], for many texts of a tenant with one look-up of keys. One that does not open keeps none of
+    /// the others from opening.
+    ///
+    /// # Errors
+    /// When the keys cannot be looked up at all.
+    pub async fn open_all(
+        &self,
+        tenant: TenantId,
+        texts: &[(Uuid, &str)],
+    ) -> Result<Vec<Result<String, SealError>>, KeyError> {
+        let mut wanted = BTreeSet::new();
+        let mut parsed = Vec::with_capacity(texts.len());
+        for (event, json) in texts {
+            if !json.contains(SUBJECT) {
+                parsed.push(None);
+                continue;
+            }
+            let value: Result<Value, _> = serde_json::from_str(json);
+            let sealed = value.as_ref().map(|value| subjects(value, "sealed")).unwrap_or_default();
+            parsed.push(Some((value.map_err(|source| SealError::Json { event: *event, source }), sealed.is_empty())));
+            wanted.extend(sealed);
+        }
+        let keys = if wanted.is_empty() { HashMap::new() } else { self.keys.known(tenant, &wanted).await? };
+        let opened = texts.iter().zip(parsed).map(|((event, json), parsed)| match parsed {
+            None | Some((Ok(_), true)) => Ok((*json).to_owned()),
+            Some((value, _)) => open_fields(tenant, *event, value?, &keys),
+        });
+        Ok(opened.collect())
+    }
+}
+
+fn open_fields(
+    tenant: TenantId,
+    event: Uuid,
+    mut value: Value,
+    keys: &HashMap<SubjectId, Option<SubjectKey>>,
+) -> Result<String, SealError> {
+    walk(&mut value, &mut String::new(), &mut |field, path| {
+        let (Some(subject), Some(sealed)) = (subject(field), field.get("sealed").and_then(Value::as_str)) else {
+            return Ok(());
+        };
+        let damaged = || SealError::Damaged { event, path: path.to_owned() };
+        *field = match keys.get(&subject).ok_or(SealError::Key(KeyError::Missing { tenant, subject }))? {
+            None => serde_json::json!({ SUBJECT: subject, "erased": true }),
+            Some(key) => {
+                let sealed = URL_SAFE_NO_PAD.decode(sealed).map_err(|_| damaged())?;
+                let plain = open(key, &sealed, &aad(tenant, event, path)).ok_or_else(damaged)?;
+                let plain: Value = serde_json::from_slice(&plain).map_err(|_| damaged())?;
+                serde_json::json!({ SUBJECT: subject, "value": plain })
+            }
+        };
+        Ok(())
+    })?;
+    serde_json::to_string(&value).map_err(|source| SealError::Json { event, source })
 }
 
 /// Tenant, event and field: a sealed field moved anywhere else does not open.

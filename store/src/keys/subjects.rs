@@ -32,7 +32,7 @@ pub enum KeyError {
     ErasureList { path: PathBuf, source: std::io::Error },
 }
 
-type SubjectKey = Zeroizing<[u8; 32]>;
+pub(super) type SubjectKey = Zeroizing<[u8; 32]>;
 /// `None` is a tombstone.
 type Cached = Option<SubjectKey>;
 
@@ -68,6 +68,18 @@ impl KeyStore {
             Some(subject) => Err(KeyError::Missing { tenant, subject: *subject }),
             None => Ok(found),
         }
+    }
+
+    /// The keys of those of these subjects that have one, or a tombstone.
+    ///
+    /// # Errors
+    /// When the key store cannot be reached.
+    pub(super) async fn known(
+        &self,
+        tenant: TenantId,
+        subjects: &BTreeSet<SubjectId>,
+    ) -> Result<HashMap<SubjectId, Option<SubjectKey>>, KeyError> {
+        self.find(tenant, subjects).await
     }
 
     /// The keys of these subjects for writing; new ones are durable before this returns.

@@ -10,6 +10,8 @@ pub const FINDINGS_MAX: usize = 100;
 /// What is wrong. In the order in which they are checked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
+    /// A line of an export is none.
+    Line,
     /// A trigger that refuses changes is missing, altered or switched off.
     Guard,
     /// Positions are not 1..N.
@@ -35,6 +37,7 @@ pub enum Kind {
 impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
+            Kind::Line => "line",
             Kind::Guard => "guard",
             Kind::Position => "position",
             Kind::Batch => "batch",
@@ -132,7 +135,7 @@ impl Report {
         self.first_bad
     }
 
-    pub(super) fn found(&mut self, finding: Finding) {
+    pub(crate) fn found(&mut self, finding: Finding) {
         self.first_bad = match (self.first_bad, finding.position) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

@@ -4,6 +4,8 @@
 //! by `DAYBOOK_TEST_URL` (the `with-postgres` program sets it for a whole run), or a private one
 //! that lives as long as the test's process.
 
+pub mod nats;
+
 use daybook_domain::TenantId;
 use daybook_keeper::{Cluster, KeeperConfig};
 use daybook_store::database::{Database, Role};

@@ -132,3 +132,19 @@ async fn a_key_and_its_release_in_one_append_are_refused_by_name() {
     journal.append(claiming(t, 2, 0, key(t, 1)), Known::default()).await.expect("the old one is free");
     assert_eq!(journal.append(claiming(t, 3, 0, key(t, 2)), Known::default()).await, Err(TAKEN));
 }
+
+#[tokio::test]
+async fn who_holds_which_key_is_told_in_the_order_of_the_keys() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let (t, other) = (tenant(), tenant());
+    journal.append(claiming(t, 1, 0, key(t, 1)), Known::default()).await.expect("a free key");
+    journal.append(claiming(t, 2, 0, key(t, 2)), Known::default()).await.expect("a free key");
+    journal.append(claiming(other, 3, 0, key(other, 3)), Known::default()).await.expect("a free key");
+    journal.append(releasing(t, 2, 1, key(t, 2)), Known::default()).await.expect("a release");
+    let asked = [key(t, 3), key(t, 2), key(t, 1), key(other, 3), key(other, 1), key(t, 1)];
+    let (_, holders) = journal.holders(&asked).await.expect("told");
+    let held = |n| Some(Uuid::from_u128(n));
+    assert_eq!(holders, [None, None, held(1), held(3), None, held(1)]);
+    assert_eq!(journal.holders(&[]).await.expect("nothing").1, []);
+}

@@ -57,9 +57,13 @@ impl Setting {
         }
     }
 
+    async fn is(&self, condition: &str, parameter: &str) -> bool {
+        self.superuser.query_one(condition, &[&parameter]).await.expect("an answer").get(0)
+    }
+
     async fn until(&self, condition: &str, parameter: &str) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !self.superuser.query_one(condition, &[&parameter]).await.expect("an answer").get::<_, bool>(0) {
+        while !self.is(condition, parameter).await {
             assert!(Instant::now() < deadline, "never: {condition}");
             tokio::task::yield_now().await;
         }
@@ -135,33 +139,41 @@ async fn a_caller_who_comes_alone_waits_for_the_commit_itself_until_somebody_els
         known = Known { versions_at: Some(outcome.seen), unused_at: None };
     }
 
-    // The writer's own session waits for the disk: no flusher comes into it, and nothing is visible.
+    // The writer's own session waits for the disk: no flusher comes into it, and nothing is visible. It hears of
+    // the setting a moment after the others; until then its commits do not wait.
     setting.standbys("nobody").await;
-    let alone = setting.spawn(next(), known);
-    setting
-        .until(
-            "select count(*) = 1 from pg_stat_activity where wait_event = 'SyncRep' and $1 = ''
-                and pid = (select backend_pid from journal.lease)",
-            "",
-        )
-        .await;
-    setting.visible("40").await;
+    let mut before = 40;
+    let alone = loop {
+        let alone = setting.spawn(next(), known);
+        let waits = "select $1 = '' and exists (select from pg_stat_activity where wait_event = 'SyncRep'
+                                                and pid = (select backend_pid from journal.lease))";
+        while !alone.is_finished() && !setting.is(waits, "").await {
+            tokio::task::yield_now().await;
+        }
+        if !alone.is_finished() {
+            break alone;
+        }
+        let seen = alone.await.expect("a task").expect("an append").seen;
+        known = Known { versions_at: Some(seen), unused_at: None };
+        before += 1;
+    };
+    setting.visible(&before.to_string()).await;
     assert!(!alone.is_finished(), "an answer before the disk");
-    assert_eq!(setting.journal.durable().borrow().position, 40);
+    assert_eq!(setting.journal.durable().borrow().position, before);
     // Somebody else, while it waits.
     let other = setting.spawn(append(tenant(), Uuid::from_u128(2), 0, vec![event("{}")]), Known::default());
     setting.standbys("").await;
     let seen = alone.await.expect("a task").expect("an append").seen;
-    assert_eq!(other.await.expect("a task").expect("an append").last_position, 42);
+    assert_eq!(other.await.expect("a task").expect("an append").last_position, before + 2);
 
     // From now on commits follow each other again without waiting.
     setting.standbys("nobody").await;
     let after = setting.spawn(next(), Known { versions_at: Some(seen), unused_at: None });
-    setting.visible("43").await;
+    setting.visible(&(before + 3).to_string()).await;
     setting.flush_waits().await;
     assert!(!after.is_finished(), "an answer before the flush");
     setting.standbys("").await;
-    assert_eq!(after.await.expect("a task").expect("an append").last_position, 43);
+    assert_eq!(after.await.expect("a task").expect("an append").last_position, before + 3);
 }
 
 #[tokio::test]

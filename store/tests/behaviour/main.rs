@@ -1,6 +1,7 @@
 //! What the store promises, one file per behaviour, against real PostgreSQL. One program, because
 //! linking twenty takes longer than running them.
 
+mod access;
 mod append;
 mod append_only;
 mod bell;
@@ -14,6 +15,7 @@ mod durability;
 mod fence;
 mod follow;
 mod idempotency;
+mod look_ups;
 mod ordering;
 mod roles;
 mod schema;

@@ -1,26 +1,63 @@
 //! Tenants: register, change, ask, watch.
 
-use super::Parts;
-use super::errors::{Code, UserError, denied, error, of_execution};
-use super::reads::{Order, PageArgs, TenantRow};
-use super::scalars::{BigInt, Position};
-use crate::transport::{AtLeast, CorrelationId};
-use async_graphql::connection::{Connection, Edge};
-use async_graphql::{
-    ComplexObject, Context, Enum, Error, InputObject, Json, Object, Result, SimpleObject, Subscription,
-};
+use crate::graphql::audit::door::{denied, sees};
+use crate::graphql::changes::{ChangeKind, changes};
+use crate::graphql::paging::{OrderDirection, PageArgs, connection};
+use crate::graphql::reads::failed;
+use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, resume};
+use crate::graphql::scalars::{BigInt, Position};
+use async_graphql::connection::Connection;
+use async_graphql::{ComplexObject, Context, Enum, InputObject, Json, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
-use daybook_app::{Call, Credential, Denied, authorize, may};
+use daybook_app::{Call, authorize};
 use daybook_domain::personal::Personal;
 use daybook_domain::platform::tenant::{Contact, SettingKey, parse_settings};
 use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
 use daybook_domain::value::{Domain, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId, TenantId};
-use daybook_projections::read::Change;
-use daybook_store::journal::Outcome;
+use daybook_projections::engine::Lanes;
+use daybook_projections::platform::tenants::{self, TenantOrder, TenantOrderBy, TenantRow, Tenants};
+use daybook_projections::{ReadModel, Scope};
 use futures_util::{Stream, StreamExt};
-use std::sync::Arc;
 use uuid::Uuid;
+
+const READ_MODELS: &[&str] = &[Tenants::NAME];
+
+/// What to sort tenants by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[graphql(name = "TenantOrderField")]
+pub enum OrderField {
+    #[default]
+    RegisteredAt,
+    /// Upper and lower case alike.
+    Name,
+}
+
+/// How to sort tenants.
+#[derive(InputObject, Clone, Copy, Default)]
+#[graphql(name = "TenantOrder")]
+pub struct Order {
+    /// What to sort by.
+    #[graphql(default)]
+    pub field: OrderField,
+    /// Which way.
+    #[graphql(default)]
+    pub direction: OrderDirection,
+}
+
+impl Order {
+    fn list(self) -> String {
+        format!("tenants v1 {:?} {:?}", self.field, self.direction)
+    }
+
+    fn order(self) -> TenantOrder {
+        let by = match self.field {
+            OrderField::RegisteredAt => TenantOrderBy::RegisteredAt,
+            OrderField::Name => TenantOrderBy::Name,
+        };
+        TenantOrder { by, direction: self.direction.into() }
+    }
+}
 
 /// What a tenant has booked.
 #[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +113,7 @@ pub struct TenantContact {
 #[derive(SimpleObject, Clone)]
 #[graphql(complex)]
 pub struct Tenant {
+    /// Chosen when it was registered.
     pub id: Uuid,
     /// E.g. `"Acme"`.
     pub name: String,
@@ -110,35 +148,27 @@ impl Tenant {
 #[derive(SimpleObject)]
 #[graphql(complex)]
 pub struct TenantPayload {
-    /// The moment of the change: send it as `atLeast` (or header `Daybook-At-Least`) to read at least that much,
-    /// or as `after` to subscribe from there. Null when the business refused.
-    pub position: Option<Position>,
-    /// True when this answers a repeated `clientMutationId`.
-    pub deduplicated: bool,
-    /// What the business refuses; empty when done.
-    pub user_errors: Vec<UserError>,
-    #[graphql(skip)]
-    written: Option<Written>,
-}
-
-#[derive(Clone, Copy)]
-struct Written {
-    tenant: TenantId,
-    journal_position: u64,
+    #[graphql(flatten)]
+    receipt: Receipt,
 }
 
 #[ComplexObject]
 impl TenantPayload {
     /// The tenant after the change. Null when the business refused, or when the caller may not read it.
     async fn tenant(&self, ctx: &Context<'_>) -> Result<Option<Tenant>> {
-        let Some(written) = self.written else { return Ok(None) };
-        if !may(credential(ctx)?, Action::TenantRead, written.tenant) {
-            return Ok(None);
+        match self.receipt.shown(ctx, Action::TenantRead, READ_MODELS).await? {
+            Some(written) => one(ctx, written.tenant).await,
+            None => Ok(None),
         }
-        let reads = &parts(ctx)?.reads;
-        reads.wait(written.tenant, written.journal_position).await?;
-        Ok(reads.tenant(written.tenant).await?.map(Tenant::from))
     }
+}
+
+/// The row of a tenant that the caller may read.
+async fn one(ctx: &Context<'_>, tenant: TenantId) -> Result<Option<Tenant>> {
+    let reader = parts(ctx)?.reads.reader();
+    let scope = Scope::Tenant(tenant);
+    let row = reader.transaction(scope, async |session| tenants::tenant(session, tenant).await).await;
+    Ok(row.map_err(failed)?.map(Tenant::from))
 }
 
 impl From<TenantRow> for Tenant {
@@ -169,14 +199,6 @@ impl From<TenantRow> for Tenant {
     }
 }
 
-/// What a change did to the thing that changed.
-#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ChangeKind {
-    Created,
-    Updated,
-    Removed,
-}
-
 /// Names of the fields of [`Tenant`] that differ between two rows.
 fn changed_fields(before: Option<&TenantRow>, after: Option<&TenantRow>) -> Vec<String> {
     let (Some(b), Some(a)) = (before, after) else { return Vec::new() };
@@ -202,6 +224,7 @@ fn changed_fields(before: Option<&TenantRow>, after: Option<&TenantRow>) -> Vec<
 pub struct TenantChange {
     /// Resume after this with `after`.
     pub position: Position,
+    /// What happened to it.
     pub change: ChangeKind,
     /// The tenant after the change.
     pub node: Option<Tenant>,
@@ -286,40 +309,11 @@ struct Target {
     command_id: Option<Uuid>,
 }
 
-fn parts<'a>(ctx: &Context<'a>) -> Result<&'a Arc<Parts>> {
-    ctx.data::<Arc<Parts>>()
-}
-
-fn credential<'a>(ctx: &Context<'a>) -> Result<&'a Credential> {
-    ctx.data::<Credential>()
-}
-
-fn permit(ctx: &Context<'_>, action: Action, target: TenantId) -> Result<()> {
-    if may(credential(ctx)?, action, target) { Ok(()) } else { Err(denied(&Denied { action })) }
-}
-
-/// Waits until reads show at least what the request asks for: its argument, its header, or else the
-/// caller's own last write.
-async fn at_least(ctx: &Context<'_>, argument: Option<Position>) -> Result<()> {
-    let parts = parts(ctx)?;
-    let asked = argument.map(|p| p.0).or_else(|| ctx.data_opt::<AtLeast>().map(|a| a.0.clone()));
-    match asked {
-        Some(text) => {
-            let (tenant, position) = parts
-                .opaque
-                .read_position(&text)
-                .map_err(|e| error(Code::BadUserInput, format!("the position cannot be used: {e}")))?;
-            parts.reads.wait_for_tenant_position(parts.executor.journal(), tenant, position).await
-        }
-        None => parts.reads.wait_for_own_writes(credential(ctx)?.actor.id).await,
-    }
-}
-
 #[derive(Default)]
-pub struct PlatformQuery;
+pub struct TenantQuery;
 
 #[Object]
-impl PlatformQuery {
+impl TenantQuery {
     /// One tenant. Null when there is none with this id, or none that you may read.
     async fn tenant(
         &self,
@@ -330,11 +324,11 @@ impl PlatformQuery {
         >,
     ) -> Result<Option<Tenant>> {
         let target = TenantId(id);
-        if !may(credential(ctx)?, Action::TenantRead, target) {
+        if !sees(ctx, Action::TenantRead, target)? {
             return Ok(None);
         }
-        self::at_least(ctx, at_least).await?;
-        Ok(parts(ctx)?.reads.tenant(target).await?.map(Tenant::from))
+        self::at_least(ctx, READ_MODELS, Lanes::Of(target), at_least).await?;
+        one(ctx, target).await
     }
 
     /// All tenants, a page at a time. Needs the permission `tenant.list`, which is the platform's alone.
@@ -350,13 +344,14 @@ impl PlatformQuery {
         #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
     ) -> Result<Connection<String, Tenant, TotalCount>> {
         permit(ctx, Action::TenantList, PLATFORM_TENANT)?;
-        let parts = parts(ctx)?;
         let args = PageArgs::new(first, after, last, before)?;
-        self::at_least(ctx, at_least).await?;
-        let page = parts.reads.tenants(&parts.opaque, args, order_by).await?;
-        let mut connection = Connection::with_additional_fields(page.has_previous, page.has_next, TotalCount);
-        connection.edges.extend(page.rows.into_iter().map(|(cursor, row)| Edge::new(cursor, Tenant::from(row))));
-        Ok(connection)
+        let (opaque, list) = (&parts(ctx)?.opaque, order_by.list());
+        let page = args.page(opaque, &list)?;
+        self::at_least(ctx, READ_MODELS, Lanes::All, at_least).await?;
+        let reader = parts(ctx)?.reads.reader();
+        let order = order_by.order();
+        let slice = reader.transaction(Scope::Platform, async |session| tenants::page(session, order, &page).await);
+        connection(opaque, &list, slice.await.map_err(failed)?, TotalCount, |row| row.cursor(order.by), Tenant::from)
     }
 }
 
@@ -367,15 +362,17 @@ pub struct TotalCount;
 impl TotalCount {
     /// How many tenants there are on all pages.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<BigInt> {
-        Ok(BigInt::from(parts(ctx)?.reads.count_tenants().await?))
+        let reader = parts(ctx)?.reads.reader();
+        let count = reader.transaction(Scope::Platform, async |session| tenants::count(session).await).await;
+        Ok(BigInt::from(count.map_err(failed)?))
     }
 }
 
 #[derive(Default)]
-pub struct PlatformMutation;
+pub struct TenantMutation;
 
 #[Object]
-impl PlatformMutation {
+impl TenantMutation {
     /// Registers a tenant. Needs the permission `tenant.register`, which is the platform's alone.
     async fn register_tenant(&self, ctx: &Context<'_>, input: RegisterTenantInput) -> Result<TenantPayload> {
         let parts = parts(ctx)?;
@@ -460,56 +457,22 @@ async fn carry_out(
     command: Result<TenantCommand, InvalidValue>,
     record_in: Option<TenantId>,
 ) -> Result<TenantPayload> {
-    let parts = parts(ctx)?;
-    let credential = credential(ctx)?;
-    let tenant = TenantId(target.id);
     let command = match command {
         Ok(command) => command,
-        Err(invalid) => return Ok(refused(invalid.into())),
+        Err(invalid) => return Ok(TenantPayload { receipt: Receipt::refused(invalid) }),
     };
-    let authorized = authorize(credential, tenant, command).map_err(|d| denied(&d))?;
-    let expected_version = match target.expected_version {
-        Some(BigInt(version)) => {
-            Some(u64::try_from(version).map_err(|_| error(Code::BadUserInput, "expectedVersion is negative"))?)
-        }
-        None => None,
-    };
-    let call = Call {
-        command_id: target.command_id,
-        expected_version,
-        not_after: None,
-        record_in,
-        correlation: ctx.data_opt::<CorrelationId>().map(|c| c.as_str().to_owned()).unwrap_or_default(),
-        ip: None,
-        user_agent: None,
-    };
-    match parts.executor.execute::<TenantAggregate>(authorized, target.id, call).await {
-        Ok(executed) => Ok(done(ctx, parts, credential, &executed.outcome)),
-        Err(failure) => of_execution(failure).map(refused),
-    }
-}
-
-fn refused(error: UserError) -> TenantPayload {
-    TenantPayload { position: None, deduplicated: false, user_errors: vec![error], written: None }
-}
-
-fn done(ctx: &Context<'_>, parts: &Parts, credential: &Credential, outcome: &Outcome) -> TenantPayload {
-    parts.reads.wrote(credential.actor.id, outcome.tenant, outcome.last_position);
-    let position = parts.opaque.position(outcome.tenant, outcome.last_tenant_position);
-    ctx.insert_http_header(crate::transport::POSITION_HEADER, position.clone());
-    TenantPayload {
-        position: Some(Position(position)),
-        deduplicated: outcome.deduplicated,
-        user_errors: Vec::new(),
-        written: Some(Written { tenant: outcome.tenant, journal_position: outcome.last_position }),
-    }
+    let authorized =
+        authorize(credential(ctx)?, TenantId(target.id), command).map_err(|d| denied(ctx, &d, TenantId(target.id)))?;
+    let call = Call { record_in, ..call(ctx, target.command_id, target.expected_version)? };
+    let executed = parts(ctx)?.executor.execute::<TenantAggregate>(authorized, target.id, call).await;
+    Ok(TenantPayload { receipt: receipt(ctx, target.id, executed)? })
 }
 
 #[derive(Default)]
-pub struct PlatformSubscription;
+pub struct TenantSubscription;
 
 #[Subscription]
-impl PlatformSubscription {
+impl TenantSubscription {
     /// Every change of a tenant after a position, without gap or duplicate, then those to come. Without `after`,
     /// from now on. Ends with `CURSOR_EXPIRED` when the position is older than what is kept.
     async fn tenant_changed(
@@ -522,51 +485,17 @@ impl PlatformSubscription {
         let tenant = id.map_or(credential(ctx)?.tenant, TenantId);
         permit(ctx, Action::TenantRead, tenant)?;
         let after = match after {
-            None => parts.reads.now(tenant).await?,
-            Some(Position(text)) => {
-                let (of, position) = parts
-                    .opaque
-                    .read_position(&text)
-                    .map_err(|e| error(Code::BadUserInput, format!("after cannot be used: {e}")))?;
-                if of != tenant {
-                    return Err(error(Code::BadUserInput, "after cannot be used: it is a position of another tenant"));
-                }
-                position
-            }
+            None => parts.reads.now::<Tenants>(tenant).await?,
+            Some(position) => resume(ctx, tenant, position)?,
         };
-        Ok(changes(parts, tenant, after))
+        Ok(changes::<Tenants>(parts.clone(), tenant, after).map(move |change| {
+            let change = change?;
+            Ok(TenantChange {
+                position: Position(parts.opaque.position(tenant, change.tenant_position)),
+                change: ChangeKind::of(&change),
+                changed_fields: changed_fields(change.before.as_ref(), change.after.as_ref()),
+                node: change.after.map(Tenant::from),
+            })
+        }))
     }
-}
-
-fn changes(parts: Arc<Parts>, tenant: TenantId, after: u64) -> impl Stream<Item = Result<TenantChange>> {
-    let pages = parts.clone();
-    let rows = futures_util::stream::unfold((after, false), move |(after, ended)| {
-        let parts = pages.clone();
-        async move {
-            if ended {
-                return None;
-            }
-            match parts.reads.next_changes(tenant, after).await {
-                Ok(page) => {
-                    let last = page.last().map_or(after, |c| c.tenant_position);
-                    Some((page.into_iter().map(Ok).collect::<Vec<_>>(), (last, false)))
-                }
-                // The error is the last word: what comes after it would have a gap.
-                Err(error) => Some((vec![Err(error)], (after, true))),
-            }
-        }
-    });
-    rows.flat_map(futures_util::stream::iter).map(move |change: Result<Change<TenantRow>, Error>| {
-        let change = change?;
-        Ok(TenantChange {
-            position: Position(parts.opaque.position(tenant, change.tenant_position)),
-            change: match (&change.before, &change.after) {
-                (None, _) => ChangeKind::Created,
-                (Some(_), Some(_)) => ChangeKind::Updated,
-                (Some(_), None) => ChangeKind::Removed,
-            },
-            changed_fields: changed_fields(change.before.as_ref(), change.after.as_ref()),
-            node: change.after.map(Tenant::from),
-        })
-    })
 }

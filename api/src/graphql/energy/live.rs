@@ -1,0 +1,85 @@
+//! Readings as they come in: every event of a device after a position, without gap or duplicate, then those to come.
+
+use super::devices::one;
+use super::readings::{READ_MODELS, Reading, zone};
+use crate::graphql::errors::{Code, error};
+use crate::graphql::request::{parts, permit, resume, tenant_of};
+use crate::graphql::scalars::Position;
+use async_graphql::{Context, Result, SimpleObject, Subscription};
+use chrono::{DateTime, Utc};
+use daybook_domain::Action;
+use daybook_projections::energy::live::Recorded;
+use daybook_projections::energy::readings::ReadingRow;
+use daybook_projections::engine::Lanes;
+use futures_util::{Stream, StreamExt};
+use uuid::Uuid;
+
+/// Readings of a device that were accepted together.
+#[derive(SimpleObject, Clone, Debug)]
+pub struct ReadingsRecorded {
+    /// Resume after this with `after`.
+    pub position: Position,
+    /// Id of the device.
+    pub device: Uuid,
+    /// In order of time; at most a day of them.
+    pub readings: Vec<Reading>,
+    /// When they were recorded.
+    pub recorded_at: DateTime<Utc>,
+}
+
+#[derive(Default)]
+pub struct ReadingsSubscription;
+
+#[Subscription]
+impl ReadingsSubscription {
+    /// Every reading of a device that was recorded after a position, in the order in which they were recorded, then
+    /// those to come. Without `after`, from now on. Needs the permission `readings.read`.
+    async fn readings(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the device.")] device: Uuid,
+        #[graphql(desc = "The tenant of the device; your own unless told.")] tenant: Option<Uuid>,
+        #[graphql(desc = "The last position you have seen.")] after: Option<Position>,
+    ) -> Result<impl Stream<Item = Result<ReadingsRecorded>> + use<>> {
+        let tenant = tenant_of(ctx, tenant)?;
+        permit(ctx, Action::ReadingsRead, tenant)?;
+        let parts = parts(ctx)?.clone();
+        // A device that is registered but not shown yet: its own writes show first.
+        crate::graphql::request::at_least(ctx, super::devices::READ_MODELS, Lanes::Of(tenant), None).await?;
+        let found = one(ctx, tenant, device).await?;
+        let found = found.ok_or_else(|| error(Code::NotFound, "there is no such device: check its id and tenant"))?;
+        let zone = zone(&found.site.time_zone);
+        let after = match after {
+            None => parts.reads.head(READ_MODELS[0], tenant).await?,
+            Some(position) => resume(ctx, tenant, position)?,
+        };
+        let source = parts.clone();
+        let pages = futures_util::stream::unfold((after, false), move |(after, ended)| {
+            let parts = source.clone();
+            async move {
+                if ended {
+                    return None;
+                }
+                match parts.reads.next_recorded(READ_MODELS[0], tenant, device, after).await {
+                    Ok(page) => Some((page.recorded.into_iter().map(Ok).collect(), (page.up_to, false))),
+                    // The error is the last word: what comes after it would have a gap.
+                    Err(error) => Some((vec![Err(error)], (after, true))),
+                }
+            }
+        });
+        Ok(pages.flat_map(futures_util::stream::iter).map(move |recorded: Result<Recorded>| {
+            let recorded = recorded?;
+            let rows = recorded.event.rows();
+            let readings = rows.map(|row| {
+                let row = ReadingRow { start: row.start, energy_wh: row.energy_wh, quality: row.quality };
+                Reading::of(row, &zone)
+            });
+            Ok(ReadingsRecorded {
+                position: Position(parts.opaque.position(tenant, recorded.tenant_position)),
+                device,
+                readings: readings.collect(),
+                recorded_at: recorded.recorded_at,
+            })
+        }))
+    }
+}

@@ -1,0 +1,100 @@
+//! Rows that others point to, read together: one statement per kind and tenant, however many rows point to them.
+
+use super::accounts::AccountRow;
+use super::members::MemberRow;
+use super::modules::ModuleRow;
+use crate::graphql::reads::failed;
+use async_graphql::dataloader::{DataLoader, Loader};
+use async_graphql::{Context, Error, Result};
+use daybook_domain::{PLATFORM_TENANT, TenantId};
+use daybook_projections::platform::{accounts, members, modules};
+use daybook_projections::{Reader, Scope};
+use std::collections::{BTreeMap, HashMap};
+use uuid::Uuid;
+
+/// Rows read at once.
+const BATCH_MAX: usize = 500;
+
+/// Loads rows that somebody was permitted to see the way to. Nothing is kept between requests.
+pub struct Rows {
+    reader: Reader,
+}
+
+/// A membership of a tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemberKey(pub TenantId, pub Uuid);
+
+/// A module of a tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ModuleKey(pub TenantId, pub Uuid);
+
+/// The account behind a membership.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PersonKey(pub Uuid);
+
+impl Rows {
+    /// For the data of a schema.
+    pub(crate) fn loader(reader: Reader) -> DataLoader<Rows> {
+        DataLoader::new(Rows { reader }, tokio::spawn).max_batch_size(BATCH_MAX)
+    }
+}
+
+/// A row through the request's loader.
+pub(super) async fn load<K>(ctx: &Context<'_>, key: K) -> Result<Option<<Rows as Loader<K>>::Value>>
+where
+    K: Send + Sync + std::hash::Hash + Eq + Clone + 'static,
+    Rows: Loader<K, Error = Error>,
+{
+    ctx.data::<DataLoader<Rows>>()?.load_one(key).await
+}
+
+fn by_tenant(keys: impl Iterator<Item = (TenantId, Uuid)>) -> BTreeMap<TenantId, Vec<Uuid>> {
+    let mut tenants: BTreeMap<TenantId, Vec<Uuid>> = BTreeMap::new();
+    keys.for_each(|(tenant, id)| tenants.entry(tenant).or_default().push(id));
+    tenants
+}
+
+impl Loader<MemberKey> for Rows {
+    type Value = MemberRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[MemberKey]) -> Result<HashMap<MemberKey, MemberRow>> {
+        let mut found = HashMap::new();
+        for (tenant, ids) in by_tenant(keys.iter().map(|key| (key.0, key.1))) {
+            let session = self.reader.begin(Scope::Tenant(tenant)).await.map_err(failed)?;
+            let rows = members::by_ids(&session, tenant, &ids).await.map_err(failed)?;
+            session.finish().await.map_err(failed)?;
+            found.extend(rows.into_iter().map(|row| (MemberKey(tenant, row.membership_id), row)));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<ModuleKey> for Rows {
+    type Value = ModuleRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[ModuleKey]) -> Result<HashMap<ModuleKey, ModuleRow>> {
+        let mut found = HashMap::new();
+        for (tenant, ids) in by_tenant(keys.iter().map(|key| (key.0, key.1))) {
+            let session = self.reader.begin(Scope::Tenant(tenant)).await.map_err(failed)?;
+            let rows = modules::by_ids(&session, tenant, &ids).await.map_err(failed)?;
+            session.finish().await.map_err(failed)?;
+            found.extend(rows.into_iter().map(|row| (ModuleKey(tenant, row.module_id), row)));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<PersonKey> for Rows {
+    type Value = AccountRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PersonKey]) -> Result<HashMap<PersonKey, AccountRow>> {
+        let ids: Vec<Uuid> = keys.iter().map(|key| key.0).collect();
+        let session = self.reader.begin(Scope::Tenant(PLATFORM_TENANT)).await.map_err(failed)?;
+        let rows = accounts::by_ids(&session, &ids).await.map_err(failed)?;
+        session.finish().await.map_err(failed)?;
+        Ok(rows.into_iter().map(|row| (PersonKey(row.account_id), row)).collect())
+    }
+}

@@ -1,0 +1,388 @@
+//! Modules: the parts of the platform that a tenant uses, registered from their manifests.
+
+use super::manifests::{ManifestInput, ModuleIntegration, ModuleRole, ModuleRoute};
+use crate::graphql::audit::door::{denied, sees};
+use crate::graphql::filters::TextFilter;
+use crate::graphql::paging::{OrderDirection, PageArgs, connection};
+use crate::graphql::reads::failed;
+use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, tenant_of};
+use crate::graphql::scalars::{BigInt, Position};
+use async_graphql::connection::Connection;
+use async_graphql::{ComplexObject, Context, Enum, InputObject, Json, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use daybook_app::authorize;
+use daybook_domain::platform::ModuleCommand;
+use daybook_domain::value::Reason;
+use daybook_domain::{Action, InvalidValue, TenantId};
+use daybook_projections::engine::Lanes;
+use daybook_projections::platform::modules::{self, ModuleFilter as Filter, ModuleOrderBy, ModuleStatus as Status};
+use daybook_projections::{Modules, ReadModel, Scope};
+use uuid::Uuid;
+
+pub(super) use daybook_projections::platform::modules::ModuleRow;
+
+const READ_MODELS: &[&str] = &[Modules::NAME];
+
+/// Whether a module may be used.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
+#[graphql(remote = "daybook_projections::platform::modules::ModuleStatus")]
+pub enum ModuleStatus {
+    /// Known, and not enabled yet.
+    Registered,
+    /// May be used by those to whom it is granted.
+    Enabled,
+    /// Until it is enabled again.
+    Disabled,
+    /// For good; its key is free for another module.
+    Retired,
+}
+
+/// A part of the platform that a tenant uses.
+#[derive(SimpleObject, Clone)]
+pub struct Module {
+    /// Stays the same through its versions.
+    pub id: Uuid,
+    /// Id of the tenant.
+    pub tenant: Uuid,
+    /// Unique among the tenant's modules that are not retired, e.g. `"bess-sizing"`.
+    pub key: String,
+    /// E.g. `"Battery sizing"`.
+    pub name: String,
+    /// The module's own version by the rules of semver.org, e.g. `"1.4.0"`.
+    pub release: String,
+    /// Whether it may be used.
+    pub status: ModuleStatus,
+    /// Why it is disabled or retired.
+    pub reason: Option<String>,
+    /// What it is for. Null when it does not say so, or once retired.
+    pub description: Option<String>,
+    /// How it is part of the platform. Null once retired.
+    pub integration: Option<ModuleIntegration>,
+    /// The roles in which it can be granted, by their keys. None once retired.
+    pub roles: Vec<ModuleRole>,
+    /// Its entries in a menu, in its order. None once retired.
+    pub routes: Vec<ModuleRoute>,
+    /// What it starts with: keys of its choosing; booleans, whole numbers and texts.
+    pub settings: Json<serde_json::Value>,
+    /// Number of changes so far; send it back as `expectedVersion` to change only what you have seen.
+    pub version: BigInt,
+    /// When it was registered.
+    pub registered_at: DateTime<Utc>,
+    /// When it changed last.
+    pub changed_at: DateTime<Utc>,
+}
+
+impl From<ModuleRow> for Module {
+    fn from(row: ModuleRow) -> Self {
+        let manifest = row.manifest;
+        let manifest = manifest.as_deref();
+        let description = manifest.map(|m| m.description.as_str()).filter(|text| !text.is_empty());
+        Module {
+            id: row.module_id,
+            tenant: row.tenant_id,
+            key: row.key,
+            name: row.name,
+            release: row.module_version,
+            status: row.status.into(),
+            reason: row.reason,
+            description: description.map(str::to_owned),
+            integration: manifest.map(|m| ModuleIntegration::from(&m.integration)),
+            roles: manifest.map(|m| m.roles.iter().map(ModuleRole::from).collect()).unwrap_or_default(),
+            routes: manifest.map(|m| m.routes.iter().map(ModuleRoute::from).collect()).unwrap_or_default(),
+            settings: Json(
+                manifest.and_then(|m| serde_json::to_value(&m.settings).ok()).unwrap_or_else(|| serde_json::json!({})),
+            ),
+            version: BigInt(row.version),
+            registered_at: row.registered_at,
+            changed_at: row.changed_at,
+        }
+    }
+}
+
+/// What to sort modules by.
+#[derive(Enum, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ModuleOrderField {
+    /// When they were registered.
+    #[default]
+    RegisteredAt,
+    /// Upper and lower case alike.
+    Name,
+}
+
+/// How to sort modules.
+#[derive(InputObject, Clone, Copy, Default)]
+pub struct ModuleOrder {
+    /// What to sort by.
+    #[graphql(default)]
+    pub field: ModuleOrderField,
+    /// Which way.
+    #[graphql(default)]
+    pub direction: OrderDirection,
+}
+
+/// A condition on the status of a module.
+#[derive(InputObject, Clone, Copy)]
+pub struct ModuleStatusFilter {
+    /// Exactly this one.
+    pub eq: ModuleStatus,
+}
+
+/// Which modules.
+#[derive(InputObject, Clone, Default)]
+pub struct ModuleFilter {
+    /// The key.
+    pub key: Option<TextFilter>,
+    /// The status.
+    pub status: Option<ModuleStatusFilter>,
+}
+
+impl From<ModuleFilter> for Filter {
+    fn from(filter: ModuleFilter) -> Self {
+        Filter { key: filter.key.map(|key| key.eq), status: filter.status.map(|status| Status::from(status.eq)) }
+    }
+}
+
+/// What a mutation of a module led to.
+#[derive(SimpleObject)]
+#[graphql(complex)]
+pub struct ModulePayload {
+    #[graphql(flatten)]
+    receipt: Receipt,
+}
+
+#[ComplexObject]
+impl ModulePayload {
+    /// The module after the change. Null when the business refused, or when the caller may not read it.
+    async fn module(&self, ctx: &Context<'_>) -> Result<Option<Module>> {
+        match self.receipt.shown(ctx, Action::ModuleRead, READ_MODELS).await? {
+            Some(written) => one(ctx, written.tenant, written.id).await,
+            None => Ok(None),
+        }
+    }
+}
+
+async fn one(ctx: &Context<'_>, tenant: TenantId, id: Uuid) -> Result<Option<Module>> {
+    let reader = parts(ctx)?.reads.reader();
+    let row = reader.transaction(Scope::Tenant(tenant), async |session| modules::module(session, tenant, id).await);
+    Ok(row.await.map_err(failed)?.map(Module::from))
+}
+
+/// A module to register.
+#[derive(InputObject)]
+pub struct RegisterModuleInput {
+    /// Id of the tenant; your own unless told.
+    pub tenant: Option<Uuid>,
+    /// What the module says of itself.
+    pub manifest: ManifestInput,
+    /// Id of this command, chosen by you: a repeat with the same id gives the same answer and no second module.
+    pub client_mutation_id: Option<Uuid>,
+}
+
+macro_rules! module_inputs {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(InputObject)]
+        pub struct $name {
+            /// Id of the tenant; your own unless told.
+            pub tenant: Option<Uuid>,
+            /// Id of the module.
+            pub id: Uuid,
+            $($(#[$field_doc])* pub $field: $type,)*
+            /// Change only if the module still has this version; `CONFLICT` otherwise.
+            pub expected_version: Option<BigInt>,
+            /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
+            pub client_mutation_id: Option<Uuid>,
+        }
+
+        impl $name {
+            fn target(&self, ctx: &Context<'_>) -> Result<Target> {
+                Ok(Target {
+                    tenant: tenant_of(ctx, self.tenant)?,
+                    id: self.id,
+                    expected_version: self.expected_version,
+                    command_id: self.client_mutation_id,
+                })
+            }
+        }
+    )+};
+}
+
+module_inputs! {
+    /// A module and its new manifest.
+    UpgradeModuleInput {
+        /// The whole manifest of a later version under the same key. A role that it lacks is gone.
+        manifest: ManifestInput,
+    }
+    /// A module to enable.
+    EnableModuleInput {}
+    /// A module to disable.
+    DisableModuleInput {
+        /// 1–500 characters.
+        reason: String,
+    }
+    /// A module to retire.
+    RetireModuleInput {
+        /// 1–500 characters.
+        reason: String,
+    }
+}
+
+struct Target {
+    tenant: TenantId,
+    id: Uuid,
+    expected_version: Option<BigInt>,
+    command_id: Option<Uuid>,
+}
+
+async fn carry_out(
+    ctx: &Context<'_>,
+    target: Target,
+    command: Result<ModuleCommand, InvalidValue>,
+) -> Result<ModulePayload> {
+    let command = match command {
+        Ok(command) => command,
+        Err(invalid) => return Ok(ModulePayload { receipt: Receipt::refused(invalid) }),
+    };
+    let authorized = authorize(credential(ctx)?, target.tenant, command).map_err(|d| denied(ctx, &d, target.tenant))?;
+    let call = call(ctx, target.command_id, target.expected_version)?;
+    let executed = parts(ctx)?.executor.execute_module(authorized, target.id, call).await;
+    Ok(ModulePayload { receipt: receipt(ctx, target.id, executed)? })
+}
+
+#[derive(Default)]
+pub struct ModuleMutation;
+
+#[Object]
+impl ModuleMutation {
+    /// Registers a module from its manifest. It can be granted once it is enabled.
+    async fn register_module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The module to register.")] input: RegisterModuleInput,
+    ) -> Result<ModulePayload> {
+        let tenant = tenant_of(ctx, input.tenant)?;
+        // The id follows from the command, so a repeat is about the same module.
+        let command_id = input.client_mutation_id.map_or_else(|| parts(ctx).map(|p| p.system.uuid_v7()), Ok)?;
+        let id = Uuid::new_v5(&credential(ctx)?.actor.id, command_id.as_bytes());
+        let target = Target { tenant, id, expected_version: None, command_id: input.client_mutation_id };
+        let manifest = input.manifest.check();
+        carry_out(ctx, target, manifest.map(|manifest| ModuleCommand::Register { manifest })).await
+    }
+
+    /// Brings a module to a later version of its manifest. Grants of roles that are gone allow nothing any more.
+    async fn upgrade_module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The module and its new manifest.")] input: UpgradeModuleInput,
+    ) -> Result<ModulePayload> {
+        let target = input.target(ctx)?;
+        let manifest = input.manifest.check();
+        carry_out(ctx, target, manifest.map(|manifest| ModuleCommand::Upgrade { manifest })).await
+    }
+
+    /// Lets a module be used by those to whom it is granted.
+    async fn enable_module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The module.")] input: EnableModuleInput,
+    ) -> Result<ModulePayload> {
+        carry_out(ctx, input.target(ctx)?, Ok(ModuleCommand::Enable)).await
+    }
+
+    /// Lets nobody use a module until it is enabled again. Grants of it stay, and allow nothing.
+    async fn disable_module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The module and why.")] input: DisableModuleInput,
+    ) -> Result<ModulePayload> {
+        let command = Reason::parse(&input.reason).map(|reason| ModuleCommand::Disable { reason });
+        carry_out(ctx, input.target(ctx)?, command).await
+    }
+
+    /// Retires a module for good. Its key is free for another one.
+    async fn retire_module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The module and why.")] input: RetireModuleInput,
+    ) -> Result<ModulePayload> {
+        let command = Reason::parse(&input.reason).map(|reason| ModuleCommand::Retire { reason });
+        carry_out(ctx, input.target(ctx)?, command).await
+    }
+}
+
+#[derive(Default)]
+pub struct ModuleQuery;
+
+#[Object]
+impl ModuleQuery {
+    /// One module of a tenant. Null when there is none with this id, or none that you may read.
+    async fn module(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the module.")] id: Uuid,
+        #[graphql(desc = "Id of the tenant; your own unless told.")] tenant: Option<Uuid>,
+        #[graphql(desc = "Wait until this moment shows, e.g. the `position` of a mutation.")] at_least: Option<
+            Position,
+        >,
+    ) -> Result<Option<Module>> {
+        let tenant = tenant_of(ctx, tenant)?;
+        if !sees(ctx, Action::ModuleRead, tenant)? {
+            return Ok(None);
+        }
+        self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
+        one(ctx, tenant, id).await
+    }
+
+    /// The modules of a tenant, a page at a time, retired ones among them. Needs the permission `module.list`.
+    #[allow(clippy::too_many_arguments)]
+    async fn modules(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Id of the tenant; your own unless told.")] tenant: Option<Uuid>,
+        #[graphql(desc = "Which modules; all unless told.")] filter: Option<ModuleFilter>,
+        #[graphql(desc = "How many from the start, 1–200; 50 unless told.")] first: Option<i32>,
+        #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many from the end, 1–200.")] last: Option<i32>,
+        #[graphql(desc = "Continue before this cursor.")] before: Option<String>,
+        #[graphql(desc = "What to sort by; the id decides between equals.", default)] order_by: ModuleOrder,
+        #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
+    ) -> Result<Connection<String, Module, ModuleCount>> {
+        let tenant = tenant_of(ctx, tenant)?;
+        permit(ctx, Action::ModuleList, tenant)?;
+        let opaque = &parts(ctx)?.opaque;
+        let list = format!("modules v1 {tenant} {:?} {:?}", order_by.field, order_by.direction);
+        let page = PageArgs::new(first, after, last, before)?.page(opaque, &list)?;
+        let by = match order_by.field {
+            ModuleOrderField::RegisteredAt => ModuleOrderBy::RegisteredAt,
+            ModuleOrderField::Name => ModuleOrderBy::Name,
+        };
+        let (filter, direction) = (Filter::from(filter.unwrap_or_default()), order_by.direction.into());
+        self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
+        let reader = parts(ctx)?.reads.reader();
+        let slice = reader
+            .transaction(Scope::Tenant(tenant), async |session| {
+                modules::page(session, tenant, &filter, by, direction, &page).await
+            })
+            .await
+            .map_err(failed)?;
+        connection(opaque, &list, slice, ModuleCount { tenant, filter }, |row| row.cursor(by), Module::from)
+    }
+}
+
+/// Counted only when asked for.
+pub struct ModuleCount {
+    tenant: TenantId,
+    filter: Filter,
+}
+
+#[Object]
+impl ModuleCount {
+    /// How many modules there are on all pages.
+    async fn total_count(&self, ctx: &Context<'_>) -> Result<BigInt> {
+        let reader = parts(ctx)?.reads.reader();
+        let count = reader.transaction(Scope::Tenant(self.tenant), async |session| {
+            modules::count(session, self.tenant, &self.filter).await
+        });
+        Ok(BigInt::from(count.await.map_err(failed)?))
+    }
+}

@@ -1,0 +1,215 @@
+//! What a call is answered: its report, or a problem document (RFC 9457) that holds the report so far.
+
+use crate::graphql::opaque::Opaque;
+use crate::transport::{CorrelationId, POSITION_HEADER, fault::code};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use daybook_app::energy::{IngestError, Rejected, Report};
+use daybook_store::journal::AppendError;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A refused row.
+#[derive(Serialize)]
+struct Rejection<'a> {
+    index: u64,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'static str>,
+    message: &'a str,
+}
+
+impl<'a> From<&'a Rejected> for Rejection<'a> {
+    fn from(rejected: &'a Rejected) -> Self {
+        Rejection { index: rejected.index, code: rejected.code, field: rejected.field, message: &rejected.message }
+    }
+}
+
+/// What became of the rows.
+#[derive(Serialize)]
+struct Body<'a> {
+    rows: u64,
+    accepted: u64,
+    duplicates: u64,
+    rejected: u64,
+    rejections: Vec<Rejection<'a>>,
+    /// Some refused rows are only counted.
+    truncated: bool,
+    /// The call had been carried out before, at least in part.
+    deduplicated: bool,
+    position: Option<String>,
+}
+
+impl<'a> Body<'a> {
+    fn of(report: &'a Report, opaque: &Opaque) -> Self {
+        Body {
+            rows: report.rows(),
+            accepted: report.accepted,
+            duplicates: report.duplicates,
+            rejected: report.rejected,
+            rejections: report.rejections.iter().map(Rejection::from).collect(),
+            truncated: report.truncated(),
+            deduplicated: report.repeated,
+            position: report.written.map(|(tenant, position, _)| opaque.position(tenant, position)),
+        }
+    }
+}
+
+/// The answer of a call whose rows were all judged.
+pub(super) fn done(report: &Report, opaque: &Opaque) -> Response {
+    let body = Body::of(report, opaque);
+    let position = body.position.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
+    let mut response = (StatusCode::OK, axum::Json(&body)).into_response();
+    if let Some(position) = position {
+        response.headers_mut().insert(POSITION_HEADER, position);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Why a call was broken off.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    /// Apart, because a problem is half of many results.
+    more: Box<More>,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    header: Option<(header::HeaderName, &'static str)>,
+    correlation: Option<CorrelationId>,
+    recorded: Option<serde_json::Value>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Problem { status, code, detail: detail.into(), more: Box::default() }
+    }
+
+    fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
+        self.more.header = Some((name, value));
+        self
+    }
+
+    pub(super) fn bad(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, detail)
+    }
+
+    pub(super) fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, code::BAD_USER_INPUT, "send a POST").with(header::ALLOW, "POST")
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        let detail = "no valid credential: send `Authorization: Bearer <token>`";
+        Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, detail).with(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    pub(super) fn media(detail: &str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::BAD_USER_INPUT, detail)
+    }
+
+    pub(super) fn too_large(detail: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::LIMIT_EXCEEDED, detail)
+    }
+
+    pub(super) fn slow(idle: Duration) -> Self {
+        let detail = format!("nothing came for {} s: send the body without such a pause", idle.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, detail)
+    }
+
+    pub(super) fn busy() -> Self {
+        let detail = "too many calls record readings at the moment: send it again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
+    }
+
+    pub(super) fn ingest(error: IngestError) -> Self {
+        match error {
+            IngestError::Denied(_) => Self::new(
+                StatusCode::FORBIDDEN,
+                code::FORBIDDEN,
+                format!("{error}: ask an administrator of the tenant for a role that allows it"),
+            ),
+            IngestError::UnknownTenant => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", error.to_string()),
+            IngestError::TenantNotActive => Self::new(StatusCode::CONFLICT, "CONFLICT", error.to_string()),
+            IngestError::Append(append) => Self::append(append),
+            IngestError::Codec(cause) => Self::internal(&cause),
+            IngestError::Seal(cause) => Self::internal(&cause),
+        }
+    }
+
+    fn append(error: AppendError) -> Self {
+        match error {
+            AppendError::CommandReused(_) => Self::new(
+                StatusCode::CONFLICT,
+                "CONFLICT",
+                "this `Idempotency-Key` was used before for other rows: use a new one for new rows",
+            ),
+            AppendError::Conflict { .. } | AppendError::KeyTaken { .. } | AppendError::TooLate => Self::new(
+                StatusCode::CONFLICT,
+                "CONFLICT",
+                "others record readings of the same days at the same time: send the call again",
+            ),
+            AppendError::Overloaded | AppendError::Unavailable(_) | AppendError::Stale => {
+                tracing::warn!(%error, "readings could not be recorded");
+                let detail = "the journal cannot take readings at the moment: send the call again, rows that are \
+                              recorded already are duplicates then";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
+            }
+            AppendError::UnknownOutcome(_) => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "UNKNOWN_OUTCOME",
+                "it is not known whether the last rows were recorded: send the call again, then they are duplicates",
+            ),
+            AppendError::Invalid(_) | AppendError::Database(_) => Self::internal(&error),
+        }
+    }
+
+    /// Logged once, here; the client learns the correlation id only.
+    fn internal(cause: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %cause, "readings could not be recorded");
+        let detail = "something failed here: send the call again; if it fails again, report the correlation id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, detail)
+    }
+
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// With what was recorded before.
+    pub(super) fn after(mut self, report: &Report, opaque: &Opaque) -> Self {
+        self.more.recorded = serde_json::to_value(Body::of(report, opaque)).ok();
+        self
+    }
+
+    pub(super) fn of(mut self, correlation: &CorrelationId) -> Self {
+        self.more.correlation = Some(correlation.clone());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if let Some(correlation) = &self.more.correlation {
+            body["correlationId"] = correlation.as_str().into();
+        }
+        if let Some(recorded) = self.more.recorded {
+            body["recorded"] = recorded;
+        }
+        let media = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
+        let mut response = (self.status, media, body.to_string()).into_response();
+        if let Some((name, value)) = self.more.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}

@@ -1,0 +1,150 @@
+//! The schema over a real journal and real read models, asked as a transport asks it.
+
+use async_graphql::{Request, Variables};
+use daybook_api::graphql::audit::AuditParts;
+use daybook_api::graphql::opaque::Opaque;
+use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
+use daybook_app::energy::Ingest;
+use daybook_app::{Credential, Executor};
+use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
+use daybook_projections::engine::Options;
+use daybook_projections::{Projections, read_models};
+use daybook_store::access::{AccessLog, AccessOptions};
+use daybook_store::database::Role as Session;
+use daybook_store::journal::follow::Source;
+use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::system::Real;
+use daybook_testing::{TestDatabase, system};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(crate) struct World {
+    pub(crate) schema: DaybookSchema,
+    // The last handle stops the engine.
+    _projections: Projections,
+    _db: TestDatabase,
+    _keys: tempfile::TempDir,
+}
+
+pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
+    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None }
+}
+
+pub(crate) fn platform() -> Credential {
+    credential(Role::PlatformAdmin, PLATFORM_TENANT, Uuid::from_u128(1))
+}
+
+pub(crate) fn admin(tenant: Uuid) -> Credential {
+    credential(Role::TenantAdmin, TenantId(tenant), Uuid::from_u128(2))
+}
+
+pub(crate) fn id(value: &Value) -> Uuid {
+    value.as_str().unwrap_or_else(|| panic!("no id: {value}")).parse().unwrap()
+}
+
+pub(crate) fn code(answer: &Value) -> &str {
+    answer["errors"][0]["extensions"]["code"].as_str().unwrap_or_default()
+}
+
+/// The codes of a payload's user errors.
+pub(crate) fn refusals(payload: &Value) -> Vec<(&str, Value)> {
+    let errors = payload["userErrors"].as_array().unwrap();
+    errors.iter().map(|error| (error["code"].as_str().unwrap(), error["path"].clone())).collect()
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let db = TestDatabase::new().await;
+        let (journal, _) = db.journal().await;
+        let directory = tempfile::tempdir().unwrap();
+        let files = Arc::new(KeyFiles::open(directory.path(), true, "daybook.test", &Real).unwrap());
+        let keys = KeyStore::new(db.database().pool(Session::Writer, 2, ""), files.clone(), system());
+        let sealer = Sealer::new(Arc::new(keys), system());
+        let (projections, _) = Projections::start(
+            daybook_projections::Parts {
+                database: db.database().clone(),
+                source: Source::Writer(journal.durable()),
+                sealer: sealer.clone(),
+                system: system(),
+                options: Options::default(),
+            },
+            &read_models(),
+        );
+        let executor = Executor::new(journal, sealer.clone(), files.clone(), system());
+        let (access, _) = AccessLog::start(db.database(), system(), files.derive("test"), AccessOptions::default());
+        let parts = Parts {
+            ingest: Ingest::new(executor.clone()),
+            executor,
+            reads: Reads::new(db.database(), &projections),
+            opaque: Opaque::new(files.derive("test"), db.identity),
+            audit: AuditParts { sealer, access },
+            system: system(),
+        };
+        World { schema: schema(parts), _projections: projections, _db: db, _keys: directory }
+    }
+
+    pub(crate) fn request(who: &Credential, query: &str, variables: Value) -> Request {
+        Request::new(query).variables(Variables::from_json(variables)).data(who.clone())
+    }
+
+    pub(crate) async fn ask(&self, who: &Credential, query: &str, variables: Value) -> Value {
+        let response = self.schema.execute(Self::request(who, query, variables)).await;
+        serde_json::to_value(response).unwrap()
+    }
+
+    pub(crate) async fn data(&self, who: &Credential, query: &str, variables: Value) -> Value {
+        let mut answer = self.ask(who, query, variables).await;
+        assert!(answer.get("errors").is_none(), "{answer}\n{query}");
+        answer["data"].take()
+    }
+
+    /// A mutation of one field, e.g. `grantAccess`, with its input; its payload, with these fields of what it changed.
+    pub(crate) async fn mutate(&self, who: &Credential, field: &str, input: Value, fields: &str) -> Value {
+        let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
+        let query = format!(
+            "mutation($i: {upper}Input!) {{ {field}(input: $i) {{ {fields} position deduplicated userErrors {{ path code message }} }} }}"
+        );
+        self.data(who, &query, json!({ "i": input })).await[field].take()
+    }
+
+    pub(crate) async fn tenant(&self, name: &str) -> Uuid {
+        let payload = self.mutate(&platform(), "registerTenant", json!({ "name": name }), "tenant { id }").await;
+        id(&payload["tenant"]["id"])
+    }
+
+    pub(crate) async fn account(&self, n: usize) -> Uuid {
+        let input = json!({ "name": format!("Ada {n}"), "email": format!("ada{n}@x.example") });
+        let payload = self.mutate(&platform(), "registerAccount", input, "account { id }").await;
+        id(&payload["account"]["id"])
+    }
+
+    pub(crate) async fn member(&self, who: &Credential, account: Uuid) -> Uuid {
+        let input = json!({ "account": account, "roles": ["MEMBER"] });
+        id(&self.mutate(who, "addMember", input, "member { id }").await["member"]["id"])
+    }
+
+    /// Registered and enabled.
+    pub(crate) async fn module(&self, who: &Credential, key: &str) -> Uuid {
+        let input = json!({ "manifest": manifest(key, "1.0.0", &["reader", "planner"]) });
+        let module = id(&self.mutate(who, "registerModule", input, "module { id }").await["module"]["id"]);
+        let enabled = self.mutate(who, "enableModule", json!({ "id": module }), "module { status }").await;
+        assert_eq!(enabled["module"]["status"], "ENABLED");
+        module
+    }
+
+    pub(crate) async fn grant(&self, who: &Credential, member: Uuid, module: Uuid, role: &str) -> Value {
+        let input = json!({ "member": member, "module": module, "role": role, "reason": "needed" });
+        self.mutate(who, "grantAccess", input, "grant { id role allowed denial version status }").await
+    }
+}
+
+pub(crate) fn manifest(key: &str, version: &str, roles: &[&str]) -> Value {
+    let roles: Vec<Value> =
+        roles.iter().map(|key| json!({ "key": key, "name": key, "permissions": [format!("{key}.view")] })).collect();
+    json!({
+        "key": key, "name": "Battery sizing", "version": version, "description": "What fits.",
+        "integration": { "kind": "API", "url": "https://m.example/start" }, "roles": roles,
+        "routes": [{ "path": "/a", "name": "A" }], "settings": { "a.b": 7, "c": true },
+    })
+}

@@ -1,0 +1,6 @@
+//! The platform as clients of the API meet it: people, modules, and who may use what.
+
+mod grants;
+mod harness;
+mod people;
+mod strangers;

@@ -1,0 +1,119 @@
+//! The devices that a call names, for the length of the call: who they are, and how far their wall clocks have come.
+
+use super::report::Rejected;
+use super::states::states;
+use super::{IngestError, SentRow};
+use crate::executor::Executor;
+use chrono::{DateTime, Utc};
+use daybook_domain::TenantId;
+use daybook_domain::energy::Device;
+use daybook_domain::energy::device::{SERIAL_KEY, Serial};
+use daybook_domain::energy::local_time::{InOrder, Stamp};
+use daybook_domain::energy::values::DeviceId;
+use daybook_store::journal::ClaimKey;
+use std::collections::{HashMap, HashSet};
+use uuid::Uuid;
+
+/// Devices of one call.
+const DEVICES_MAX: usize = 20_000;
+/// Devices of one look-up.
+const LOOK_UP_MAX: usize = 1_000;
+
+#[derive(Default)]
+pub(super) struct Meters {
+    /// By the text that names them; one device may have several.
+    known: HashMap<String, usize>,
+    places: HashMap<Uuid, usize>,
+    devices: Vec<Meter>,
+}
+
+struct Meter {
+    id: DeviceId,
+    /// None if this program does not know the zone of the site.
+    clock: Option<InOrder>,
+}
+
+impl Meters {
+    /// Finds the devices that are named for the first time: two look-ups, however many rows there are.
+    pub(super) async fn look_up(
+        &mut self,
+        executor: &Executor,
+        tenant: TenantId,
+        rows: &[SentRow],
+    ) -> Result<(), IngestError> {
+        if self.known.len() >= 2 * DEVICES_MAX {
+            self.known.clear();
+        }
+        let mut new = HashSet::new();
+        let (mut ids, mut serials) = (Vec::new(), Vec::new());
+        for row in rows {
+            if self.known.contains_key(&row.device) || !new.insert(row.device.as_str()) {
+                continue;
+            }
+            match (row.device.parse::<Uuid>(), Serial::parse(&row.device)) {
+                (Ok(id), _) => ids.push((row.device.as_str(), id)),
+                (Err(_), Ok(serial)) => serials.push((row.device.as_str(), serial)),
+                (Err(_), Err(_)) => {}
+            }
+        }
+        for chunk in serials.chunks(LOOK_UP_MAX) {
+            let claim = |serial: &Serial| ClaimKey {
+                scope: tenant,
+                kind: SERIAL_KEY,
+                hash: executor.files.unique_hash(SERIAL_KEY, &serial.key()),
+            };
+            let keys: Vec<ClaimKey> = chunk.iter().map(|(_, serial)| claim(serial)).collect();
+            let (_, holders) = executor.journal.holders(&keys).await?;
+            ids.extend(chunk.iter().zip(holders).filter_map(|((text, _), holder)| Some((*text, holder?))));
+        }
+        for chunk in ids.chunks(LOOK_UP_MAX) {
+            let wanted: HashSet<Uuid> = chunk.iter().map(|(_, id)| *id).collect();
+            let states = states::<Device>(executor, &executor.cache, tenant, wanted.into_iter()).await?;
+            for (text, id) in chunk {
+                let Some(profile) = states.get(id).and_then(|cached| cached.state.profile()) else { continue };
+                if self.devices.len() == DEVICES_MAX && !self.places.contains_key(id) {
+                    continue;
+                }
+                let clock = profile.site.time_zone.tz().map(|zone| InOrder::new(zone, profile.resolution_s.seconds()));
+                let place = *self.places.entry(*id).or_insert(self.devices.len());
+                if place == self.devices.len() {
+                    self.devices.push(Meter { id: DeviceId(*id), clock });
+                }
+                self.known.insert((*text).to_owned(), place);
+            }
+        }
+        Ok(())
+    }
+
+    /// The device and the instant of a row. Rows of a device come in the order in which they were sent.
+    ///
+    /// # Errors
+    /// What is not clear is refused.
+    pub(super) fn place(&mut self, row: &SentRow) -> Result<(DeviceId, DateTime<Utc>), Rejected> {
+        let refused =
+            |code, field, message: String| Err(Rejected { index: row.index, code, field: Some(field), message });
+        let full = self.devices.len() == DEVICES_MAX;
+        let place = self.known.get(&row.device).copied();
+        let Some(meter) = place.and_then(|place| self.devices.get_mut(place)) else {
+            if full {
+                let message =
+                    format!("a call has readings of at most {DEVICES_MAX} devices; send the others in another one");
+                return refused("TOO_MANY_DEVICES", "device", message);
+            }
+            let message =
+                "there is no device with this id or serial number; register it first, then send the row again";
+            return refused("DEVICE_UNKNOWN", "device", message.into());
+        };
+        match (row.time, &mut meter.clock) {
+            (Stamp::Instant(instant), _) => Ok((meter.id, instant)),
+            (Stamp::Local(local), Some(clock)) => match clock.next(local) {
+                Ok(instant) => Ok((meter.id, instant)),
+                Err(refusal) => Err(Rejected { field: Some("time"), ..Rejected::of(row.index, &refusal) }),
+            },
+            (Stamp::Local(_), None) => {
+                let message = "the time zone of the device's site is not known here; send times with an offset";
+                refused("TIME_ZONE_UNKNOWN", "time", message.into())
+            }
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The running server: everything together, started in the order in which it depends on each other and
+//! stopped in the reverse order.
+
+use crate::base::Base;
+use crate::config::{Serving, Settled, Token};
+use crate::exit::Failure;
+use daybook_api::graphql::audit::AuditParts;
+use daybook_api::graphql::audit::door::{Watched, watch_origins};
+use daybook_api::graphql::opaque::Opaque;
+use daybook_api::graphql::{self, Parts, Reads};
+use daybook_api::health::{self, Health};
+use daybook_api::ingest;
+use daybook_api::metrics::{self, Metrics};
+use daybook_api::tokens::StaticTokens;
+use daybook_api::transport::{self, OriginPolicy};
+use daybook_app::Executor;
+use daybook_app::energy::Ingest;
+use daybook_bus::{Positions, Relay, RelayOptions, RelayStatus, relay};
+use daybook_domain::ActorKind;
+use daybook_keeper::{Cluster, KeeperError};
+use daybook_projections::{self as projections, Projections, read_models};
+use daybook_store::access::{AccessLog, AccessOptions};
+use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
+use daybook_store::journal::follow::Source;
+use daybook_store::journal::machine::Config as WriterConfig;
+use daybook_store::journal::{Journal, JournalOptions, bell};
+use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::system::{Real, SharedSystem, System};
+use daybook_store::{Database, Role, schema};
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// How long open requests may take once the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long history may go unsigned.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What runs, and what is needed to stop it.
+pub struct Server {
+    pub listen: SocketAddr,
+    pub database: Database,
+    pub journal: Journal,
+    pub projections: Projections,
+    pub files: Arc<KeyFiles>,
+    pub checkpoints: CheckpointStore,
+    stop: watch::Sender<bool>,
+    sockets: transport::Sockets,
+    http: JoinHandle<std::io::Result<()>>,
+    writer: JoinHandle<()>,
+    drained: oneshot::Sender<()>,
+    checkpointing: JoinHandle<()>,
+    relaying: Option<(Relay, JoinHandle<()>)>,
+    ringing: JoinHandle<()>,
+    counting: JoinHandle<()>,
+    access: AccessLog,
+    accessing: JoinHandle<()>,
+    projecting: JoinHandle<()>,
+    cluster: Option<JoinHandle<Option<Cluster>>>,
+}
+
+impl Server {
+    /// `more`: tokens beside those of the configuration.
+    ///
+    /// # Errors
+    /// With the remedy.
+    pub async fn start(settled: &Settled, serving: &Serving, more: &[Token]) -> Result<Self, Failure> {
+        let system: SharedSystem = Arc::new(Real);
+        let nats = serving.nats(&settled.file);
+        nats.as_ref().map_or(Ok(()), RelayOptions::check).map_err(Failure::usage)?;
+        let listen = serving.listen(&settled.file);
+        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| Failure {
+            code: 4,
+            message: format!("{listen} cannot be listened on ({e}): choose another address with --listen"),
+        })?;
+        let listen = listener.local_addr().map_err(|e| Failure::failed(&e))?;
+
+        let Base { database, cluster, .. } = Base::open(settled, true).await?;
+        let migrated = schema::migrate(&database, &Real).await.map_err(|e| Failure::schema(&e))?;
+        let signer_name = format!("daybook/{}", migrated.identity.journal_id);
+        let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real)
+            .map_err(|e| Failure::failed(&e))?;
+        let files = Arc::new(files);
+        let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 4, ""), files.clone(), system.clone()));
+        keys.apply_erasure_list().await.map_err(|e| Failure::failed(&e))?;
+        let sealer = Sealer::new(keys, system.clone());
+
+        // Alone on a private cluster, this node may take up its predecessor's lease at once: the lock on the
+        // data directory says that nobody else can be using it. On a shared database it waits its turn.
+        let node = if cluster.is_some() { node_id(&settled.data_dir, system.as_ref())? } else { system.uuid_v7() };
+        let mut options = JournalOptions::new(node);
+        options.writer = writer_config()?;
+        let (journal, writer) = Journal::start(&database, system.clone(), options);
+        let ringing = bell::ring(database.clone(), journal.durable());
+        let (projections, projecting) = Projections::start(
+            projections::Parts {
+                database: database.clone(),
+                source: Source::Writer(journal.durable()),
+                sealer: sealer.clone(),
+                system: system.clone(),
+                options: projections::engine::Options::default(),
+            },
+            &read_models(),
+        );
+        let (stop, stopping) = watch::channel(false);
+        let store = CheckpointStore::new(&settled.checkpoints_dir(), migrated.identity.journal_id);
+        let sessions = database.pool(Role::Projector, 1, "");
+        let kept_store = store.clone();
+        let checkpointer = Checkpointer::new(store, files.signer(), sessions, CheckpointerOptions::default())
+            .map_err(|e| Failure::failed(&e))?;
+        let (drained, until_drained) = oneshot::channel::<()>();
+        let checkpointing = tokio::spawn(checkpointer.run(journal.durable(), CHECKPOINT_INTERVAL, async move {
+            // Dropped or told: the writer has drained, and the last checkpoint can be signed.
+            let _ = until_drained.await;
+        }));
+        let executor = Executor::new(journal.clone(), sealer.clone(), files.clone(), system.clone());
+        let (access, accessing) = AccessLog::start(
+            &database,
+            system.clone(),
+            files.derive("daybook access log v1"),
+            AccessOptions::default(),
+        );
+        let parts = Arc::new(Parts {
+            ingest: Ingest::new(executor.clone()),
+            executor,
+            reads: Reads::new(&database, &projections),
+            opaque: Opaque::new(files.derive("daybook positions and cursors v1"), migrated.identity),
+            audit: AuditParts { sealer, access: access.clone() },
+            system: system.clone(),
+        });
+        let relaying = match nats {
+            Some(options) => {
+                let opaque = parts.opaque.clone();
+                let positions: Positions = Arc::new(move |tenant, position| opaque.position(tenant, position));
+                let (standing, durable) = (journal.standing(), journal.durable());
+                let (database, system) = (database.clone(), system.clone());
+                Some(Relay::start(relay::Parts { database, standing, durable, positions, system, options }))
+            }
+            None => None,
+        };
+        let tokens = Arc::new(Watched::new(tokens(settled, more, system.as_ref())?, access.clone()));
+        let ids = system.clone();
+        let metrics = Metrics::new(system.utc().timestamp());
+        if let Some((relay, _)) = &relaying {
+            tell_of_relay(&metrics, relay);
+        }
+        let sockets = transport::Sockets::new(10_000);
+        let origins = origins(&serving.origins(&settled.file));
+        let settings = transport::Settings {
+            limits: transport::Limits::default(),
+            origins: origins.clone(),
+            ids: Arc::new(move || ids.uuid_v7()),
+            sockets: sockets.clone(),
+            shutdown: stopping.clone(),
+            metrics: metrics.clone(),
+        };
+        let router = transport::router(graphql::schema(parts.clone()), tokens.clone(), settings)
+            .merge(ingest::router(parts, tokens, ingest::Limits::default()))
+            .merge(health::router(Health {
+                standing: journal.standing(),
+                projections: projections.clone(),
+                optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
+            }))
+            .merge(metrics::router(
+                metrics.clone(),
+                metrics::Sources {
+                    standing: journal.standing(),
+                    durable: journal.durable(),
+                    projections: projections.clone(),
+                    sockets: sockets.clone(),
+                },
+            ));
+        if let Some((relay, _)) = &relaying {
+            measure(&metrics, relay);
+        }
+        let counting = tokio::spawn(metrics.clone().follow(journal.durable()));
+        let router = watch_origins(router, origins, access.clone());
+        let ids = system.clone();
+        // Outermost, around whatever was merged above.
+        let router = transport::surround(
+            router,
+            transport::Edge {
+                ids: Arc::new(move || ids.uuid_v7()),
+                trusted_proxies: serving.trusted_proxies(&settled.file).into(),
+                metrics,
+            },
+        );
+
+        let cluster = cluster.map(|cluster| tokio::spawn(tend(cluster, stopping.clone())));
+        let mut until = stopping.clone();
+        let http = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+            .with_graceful_shutdown(async move {
+                // An error means that the sender is gone, which is an end as well.
+                let _ = until.wait_for(|stop| *stop).await;
+            });
+        let http = tokio::spawn(async move { http.await });
+        Ok(Server {
+            listen,
+            database,
+            journal,
+            projections,
+            files,
+            checkpoints: kept_store,
+            stop,
+            sockets,
+            http,
+            writer,
+            drained,
+            checkpointing,
+            relaying,
+            ringing,
+            counting,
+            access,
+            accessing,
+            projecting,
+            cluster,
+        })
+    }
+
+    /// Finishes open requests, drains the writer, signs the last checkpoint, stops the database.
+    ///
+    /// # Errors
+    /// When the database does not stop; what was acknowledged is safe all the same.
+    pub async fn stop(self) -> Result<(), Failure> {
+        tracing::info!("stopping: open requests are finished, the writer is drained");
+        let Server {
+            journal,
+            projections,
+            stop,
+            sockets,
+            http,
+            writer,
+            drained,
+            checkpointing,
+            relaying,
+            ringing,
+            counting,
+            access,
+            accessing,
+            projecting,
+            cluster,
+            ..
+        } = self;
+        stop.send_replace(true);
+        let _ = tokio::time::timeout(DRAIN, sockets.closed()).await;
+        if tokio::time::timeout(DRAIN, http).await.is_err() {
+            tracing::warn!("some requests did not end within {DRAIN:?}");
+        }
+        journal.shutdown().await;
+        if tokio::time::timeout(DRAIN, writer).await.is_err() {
+            tracing::warn!("the writer did not drain within {DRAIN:?}; what it acknowledged is safe");
+        }
+        drop(drained);
+        if tokio::time::timeout(DRAIN, checkpointing).await.is_err() {
+            tracing::warn!("the last checkpoint was not signed in time; the next start signs it");
+        }
+        if let Some((relay, relaying)) = relaying {
+            relay.shutdown();
+            // What is not acknowledged by then, the next start publishes.
+            let _ = tokio::time::timeout(DRAIN, relaying).await;
+        }
+        access.shutdown();
+        if tokio::time::timeout(DRAIN, accessing).await.is_err() {
+            tracing::warn!("the last denied attempts were not written in time");
+        }
+        ringing.abort();
+        counting.abort();
+        projections.shutdown();
+        // A task that was aborted or panicked has ended as well: its transactions are whole or not at all.
+        let _ = projecting.await;
+        if let Some(cluster) = cluster {
+            match cluster.await {
+                Ok(Some(cluster)) => cluster.stop().await.map_err(|e| Failure::failed(&e))?,
+                Ok(None) => {}
+                Err(error) => return Err(Failure::failed(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What integrators hear, as gauges.
+fn tell_of_relay(metrics: &Metrics, relay: &Relay) {
+    type Read = fn(&RelayStatus) -> f64;
+    let gauges: [(&'static str, &'static str, Read); 4] = [
+        ("relay_connected", "1 while events leave for NATS, else 0", |s| f64::from(u8::from(s.is_connected()))),
+        ("relay_published", "Messages acknowledged by NATS since the start", |s| metrics::lossy(s.published)),
+        ("relay_failures", "Sessions with NATS that ended with an error since the start", |s| {
+            metrics::lossy(s.failures)
+        }),
+        ("relay_lag_positions", "Journal positions that the relay is behind", |s| metrics::lossy(s.lag)),
+    ];
+    for (name, help, read) in gauges {
+        let relay = relay.clone();
+        metrics.gauge(name, help, move || read(&relay.status()));
+    }
+}
+
+/// Whether events leave for NATS, for health.
+fn away(relay: &Relay) -> health::Optional {
+    let relay = relay.clone();
+    ("nats", Arc::new(move || relay.status().trouble().is_some()))
+}
+
+/// What the relay tells of itself, among the metrics.
+fn measure(metrics: &Metrics, relay: &Relay) {
+    type Read = fn(&RelayStatus) -> u64;
+    let gauges: [(&str, &str, Read); 4] = [
+        ("nats_connected", "1 while events leave for NATS, else 0", |status| u64::from(status.is_connected())),
+        ("nats_published", "Messages that NATS has acknowledged since the start", |status| status.published),
+        ("nats_failures", "Sessions with NATS that ended with an error since the start", |status| status.failures),
+        ("nats_lag_positions", "Durable events that NATS has not acknowledged", |status| status.lag),
+    ];
+    for (name, help, read) in gauges {
+        let relay = relay.clone();
+        // A gauge is as exact as its reader's numbers.
+        #[allow(clippy::cast_precision_loss)]
+        metrics.gauge(name, help, move || read(&relay.status()) as f64);
+    }
+}
+
+/// Starts the private server again whenever it dies, until Daybook itself stops.
+async fn tend(mut cluster: Cluster, mut stopping: watch::Receiver<bool>) -> Option<Cluster> {
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => return Some(cluster),
+            how = cluster.exited() => tracing::error!(how, "the database server died; it is started again"),
+        }
+        while let Err(error) = cluster.recover().await {
+            let error: KeeperError = error;
+            tracing::error!(
+                error = crate::exit::chain(&error),
+                "the database server does not start; another try follows"
+            );
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return None,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}
+
+/// Until somebody wants the program to end.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn origins(allowed: &[String]) -> OriginPolicy {
+    if allowed.is_empty() { OriginPolicy::SameHost } else { OriginPolicy::SameHostAnd(allowed.to_vec()) }
+}
+
+fn tokens(settled: &Settled, more: &[Token], system: &dyn System) -> Result<StaticTokens, Failure> {
+    let configured = if settled.file.tokens.is_empty() {
+        vec![administrator(&settled.data_dir.join("admin.token"), system)?]
+    } else {
+        settled.file.tokens.clone()
+    };
+    let mut tokens = StaticTokens::default();
+    for token in configured.iter().chain(more) {
+        let credential = token.credential().map_err(Failure::usage)?;
+        tokens.insert(&token.token, credential);
+    }
+    Ok(tokens)
+}
+
+/// The first start's way in: a platform administrator whose token only this user can read.
+fn administrator(path: &Path, system: &dyn System) -> Result<Token, Failure> {
+    let failed = |e: std::io::Error| Failure { code: 1, message: format!("{} cannot be used: {e}", path.display()) };
+    if !path.exists() {
+        let mut secret = [0u8; 24];
+        system.random(&mut secret);
+        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+        writeln!(file, "{text}").map_err(failed)?;
+        println!("A platform administrator's token was made: {}", path.display());
+    }
+    let token = fs::read_to_string(path).map_err(failed)?.trim().to_owned();
+    let actor = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, b"daybook:admin.token");
+    Ok(Token { token, actor, kind: ActorKind::Account, tenant: None, roles: vec!["platformAdmin".into()] })
+}
+
+/// The name of the node that keeps this data directory.
+fn node_id(data_dir: &Path, system: &dyn System) -> Result<uuid::Uuid, Failure> {
+    let path = data_dir.join("node.id");
+    let failed = |e: std::io::Error| Failure { code: 1, message: format!("{} cannot be used: {e}", path.display()) };
+    if let Ok(text) = fs::read_to_string(&path)
+        && let Ok(id) = text.trim().parse()
+    {
+        return Ok(id);
+    }
+    // Damaged or absent: a new name costs no more than the rest of the old lease.
+    let id = system.uuid_v7();
+    fs::write(&path, format!("{id}\n")).map_err(failed)?;
+    Ok(id)
+}
+
+#[cfg(not(feature = "plants"))]
+fn writer_config() -> Result<WriterConfig, Failure> {
+    Ok(WriterConfig::default())
+}
+
+/// A fault on purpose, for `script/proof`.
+#[cfg(feature = "plants")]
+fn writer_config() -> Result<WriterConfig, Failure> {
+    use daybook_store::journal::machine::Plant;
+    let plant = match std::env::var("DAYBOOK_PLANT").as_deref() {
+        Ok("answer-before-flush") => Some(Plant::AnswerBeforeFlush),
+        Ok(other) => return Err(Failure::usage(format!("there is no plant {other:?}"))),
+        Err(_) => None,
+    };
+    Ok(WriterConfig { plant, ..WriterConfig::default() })
+}

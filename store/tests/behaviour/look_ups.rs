@@ -1,0 +1,73 @@
+//! Look-ups that are answered together are answered each for itself.
+
+use daybook_store::journal::{AppendError, Known, StreamId};
+use daybook_testing::{TestDatabase, append, event, tenant};
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn of_three_hundred_callers_at_once_each_is_told_about_its_own_streams() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let tenants = [tenant(), tenant(), tenant()];
+    // Stream n of a tenant has n % 4 events.
+    for t in tenants {
+        for n in 0..20u128 {
+            let events: Vec<_> = (0..n % 4).map(|_| event("{}")).collect();
+            if !events.is_empty() {
+                journal.append(append(t, Uuid::from_u128(n), 0, events), Known::default()).await.expect("an append");
+            }
+        }
+    }
+    let calls = (0..300u128).map(|n| {
+        let (journal, t) = (journal.clone(), tenants[(n % 3) as usize]);
+        async move {
+            // Nobody knows anything: reads of two streams, one of them wrong in every third call.
+            let mut asked = append(t, Uuid::from_u128(1_000 + n), 0, vec![event("{}")]);
+            let (right, other) = (n % 20, (n + 7) % 20);
+            let wrong = u64::from(n % 3 == 0) * 9;
+            asked.reads = vec![
+                (StreamId { kind: "thing", id: Uuid::from_u128(right) }, (right % 4) as u64),
+                (StreamId { kind: "thing", id: Uuid::from_u128(other) }, (other % 4) as u64 + wrong),
+            ];
+            (n, other, journal.append(asked, Known::default()).await)
+        }
+    });
+    for (n, other, answer) in join_all(calls).await {
+        if n % 3 == 0 {
+            let expected = AppendError::Conflict {
+                stream: StreamId { kind: "thing", id: Uuid::from_u128(other) },
+                expected: (other % 4) as u64 + 9,
+                actual: (other % 4) as u64,
+            };
+            assert_eq!(answer, Err(expected), "call {n}");
+        } else {
+            answer.unwrap_or_else(|e| panic!("call {n}: {e}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_streams_are_loaded_together_however_long_they_are() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let (t, other) = (tenant(), tenant());
+    // Together more than a page of the look-up; the page ends within a stream.
+    let lengths = [0, 1, 1_900, 0, 1_900, 3, 1_900, 1_900, 2, 0];
+    for (n, length) in (0..).zip(lengths) {
+        let events: Vec<_> = (0..length).map(|_| event("{}")).collect();
+        if !events.is_empty() {
+            journal.append(append(t, Uuid::from_u128(n), 0, events), Known::default()).await.expect("an append");
+        }
+    }
+    journal.append(append(other, Uuid::from_u128(0), 0, vec![event("{}")]), Known::default()).await.expect("an append");
+    let streams: Vec<StreamId> = (0..10).rev().map(|n| StreamId { kind: "thing", id: Uuid::from_u128(n) }).collect();
+    let (seen, loaded) = journal.load_many(t, &streams).await.expect("loaded");
+    assert_eq!(loaded.iter().map(Vec::len).rev().collect::<Vec<_>>(), lengths);
+    for (stream, events) in streams.iter().zip(&loaded) {
+        let whole = journal.load(&daybook_store::journal::StreamKey { tenant: t, stream: stream.clone() }, 0).await;
+        let whole = whole.expect("loaded");
+        assert_eq!((&whole.events, whole.seen.epoch), (events, seen.epoch));
+    }
+    assert_eq!(journal.load_many(t, &[]).await.expect("nothing").1.len(), 0);
+}
