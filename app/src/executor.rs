@@ -257,7 +257,7 @@ impl Executor {
     }
 
     /// Waits until it is this caller's turn among those who try again on this stream.
-    async fn turn(&self, key: &StreamKey) -> MutexGuard<'_, ()> {
+    pub(crate) async fn turn(&self, key: &StreamKey) -> MutexGuard<'_, ()> {
         self.turns[usize::from(key.stream.id.as_bytes()[15]) % TURNS].lock().await
     }
 

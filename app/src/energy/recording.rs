@@ -14,7 +14,7 @@ use daybook_domain::personal::Personal;
 use daybook_domain::{Action, Context, EventIds, Refusal, TenantId};
 use daybook_store::codec;
 use daybook_store::journal::{
-    Append, AppendError, CommandStamp, Known, NewEvent, Outcome, Seen, StreamAppend, StreamId,
+    Append, AppendError, CommandStamp, Known, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey,
 };
 use daybook_store::metadata::Metadata;
 use std::collections::{HashMap, HashSet};
@@ -128,6 +128,7 @@ impl Recording {
         };
         self.number += 1;
         let mut attempt = 0;
+        let mut turn = None;
         loop {
             attempt += 1;
             let mut unused_at = None;
@@ -174,7 +175,15 @@ impl Recording {
                     self.count(&part, judgement.judged);
                     return Ok(());
                 }
-                Err(AppendError::Conflict { .. } | AppendError::Stale) if attempt < ATTEMPTS_MAX => self.forget(&part),
+                Err(AppendError::Conflict { .. }) if attempt < ATTEMPTS_MAX => {
+                    self.forget(&part);
+                    // All at once again, and the unlucky would lose every time.
+                    if turn.is_none() {
+                        let tenant = StreamId { kind: "tenant", id: self.tenant.0 };
+                        turn = Some(executor.turn(&StreamKey { tenant: self.tenant, stream: tenant }).await);
+                    }
+                }
+                Err(AppendError::Stale) if attempt < ATTEMPTS_MAX => self.forget(&part),
                 Err(error) => return Err(error.into()),
             }
         }
