@@ -74,6 +74,7 @@ impl Setting {
             reads: Reads::new(&database, &projections),
             opaque: Opaque::new([2; 32], migrated.identity),
             audit: AuditParts { sealer: reads, access },
+            tails: Default::default(),
             system: system(),
         };
         Setting { _server: server, superuser, journal, sealer: writes, projections, parts: Some(parts), _keys: keys }

@@ -14,6 +14,7 @@ pub mod platform;
 pub mod reads;
 pub mod request;
 pub mod scalars;
+pub mod tail;
 
 use async_graphql::{MergedObject, MergedSubscription, Schema};
 use daybook_app::Executor;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub opaque: Opaque,
     pub audit: audit::AuditParts,
     pub system: SharedSystem,
+    /// Who listens to readings.
+    pub tails: tail::Tails,
 }
 
 /// The schema, ready to serve.

@@ -152,38 +152,6 @@ impl Reads {
         head.await.map_err(failed)
     }
 
-    /// What a device recorded after a tenant position; waits until there is something.
-    ///
-    /// # Errors
-    /// When the database cannot be asked.
-    pub(crate) async fn next_recorded(
-        &self,
-        model: &'static str,
-        tenant: TenantId,
-        device: Uuid,
-        mut after: u64,
-    ) -> Result<live::Page> {
-        loop {
-            // What a checkpoint has passed is durable, and shows.
-            let seen = self.progress.position(model, Lanes::Of(tenant)).map_err(|e| internal(&e))?;
-            let page = self.reader.transaction(Scope::Tenant(tenant), async |session| {
-                live::recorded_after(session, tenant, device, after, seen).await
-            });
-            match page.await {
-                Ok(page) if !page.recorded.is_empty() => return Ok(page),
-                Ok(page) if page.up_to > after => after = page.up_to,
-                Ok(_) => {
-                    self.progress.past(model, Lanes::Of(tenant), seen).await.map_err(|e| internal(&e))?;
-                }
-                Err(ReadError::Database(error)) if error.is_connection() => {
-                    // The server is on its way back; a subscription outlives that.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                Err(error) => return Err(failed(error)),
-            }
-        }
-    }
-
     async fn changes<M: ReadModel>(&self, tenant: TenantId, after: u64) -> Result<Vec<Change<M::Row>>, ReadError> {
         let session = self.reader.begin(Scope::Tenant(tenant)).await?;
         let changes = session.changes_after::<M>(tenant, after, CHANGES_MAX).await?;

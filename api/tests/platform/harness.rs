@@ -79,6 +79,7 @@ impl World {
             reads: Reads::new(db.database(), &projections),
             opaque: Opaque::new(files.derive("test"), db.identity),
             audit: AuditParts { sealer, access },
+            tails: Default::default(),
             system: system(),
         };
         World { schema: schema(parts), _projections: projections, _db: db, _keys: directory }

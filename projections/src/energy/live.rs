@@ -24,7 +24,14 @@ pub struct Recorded {
     pub event: ReadingsEvent,
 }
 
-/// What a device recorded within a page of the tenant's log.
+impl Recorded {
+    pub fn device(&self) -> Uuid {
+        let ReadingsEvent::Recorded { device, .. } = &self.event;
+        device.0
+    }
+}
+
+/// What was recorded within a page of the tenant's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page {
     pub recorded: Vec<Recorded>,
@@ -39,19 +46,21 @@ pub const QUERY: &str = "select tenant_position, event_version, recorded_at,
  from journal.events where tenant_id = $1 and tenant_position > $2 and tenant_position <= $5 and position <= $3
  order by tenant_position";
 
-/// The next page after a tenant position, no further than a journal position.
+/// The next page after a tenant position, no further than a journal position: of a device, or of all of them.
 ///
 /// # Errors
 /// When the database cannot be asked.
 pub async fn recorded_after(
     session: &ReadSession,
     tenant: TenantId,
-    device: Uuid,
+    device: Option<Uuid>,
     after: u64,
     durable: u64,
 ) -> Result<Page, ReadError> {
-    // Payloads that do not hold the id at all are left where they are; the others are read.
-    let (device_text, last) = (device.to_string(), signed(after.saturating_add(PAGE)));
+    // Payloads that do not hold the id at all are left where they are; the others are read. Every text holds
+    // the empty one.
+    let (device_text, last) =
+        (device.map(|device| device.to_string()).unwrap_or_default(), signed(after.saturating_add(PAGE)));
     let rows = session.query(QUERY, &[&tenant.0, &signed(after), &signed(durable), &device_text, &last]).await?;
     let mut page = Page { recorded: Vec::new(), up_to: after };
     for row in &rows {
@@ -60,9 +69,9 @@ pub async fn recorded_after(
         let version = u32::try_from(row.get::<_, i32>(1)).unwrap_or_default();
         let event: ReadingsEvent =
             codec::decode(EVENT, version, payload).map_err(|_| ReadError::Damaged { read_model: "readings" })?;
-        let ReadingsEvent::Recorded { device: of, .. } = &event;
-        if of.0 == device {
-            page.recorded.push(Recorded { tenant_position: page.up_to, recorded_at: row.get(2), event });
+        let recorded = Recorded { tenant_position: page.up_to, recorded_at: row.get(2), event };
+        if device.is_none_or(|device| recorded.device() == device) {
+            page.recorded.push(recorded);
         }
     }
     Ok(page)

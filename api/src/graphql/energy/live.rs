@@ -3,8 +3,10 @@
 use super::devices::one;
 use super::readings::{READ_MODELS, Reading, zone};
 use crate::graphql::errors::{Code, error};
+use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
+use crate::graphql::tail::Listener;
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use daybook_domain::Action;
@@ -53,21 +55,16 @@ impl ReadingsSubscription {
             None => parts.reads.head(READ_MODELS[0], tenant).await?,
             Some(position) => resume(ctx, tenant, position)?,
         };
-        let source = parts.clone();
-        let pages = futures_util::stream::unfold((after, false), move |(after, ended)| {
-            let parts = source.clone();
-            async move {
-                if ended {
-                    return None;
-                }
-                match parts.reads.next_recorded(READ_MODELS[0], tenant, device, after).await {
-                    Ok(page) => Some((page.recorded.into_iter().map(Ok).collect(), (page.up_to, false))),
-                    // The error is the last word: what comes after it would have a gap.
-                    Err(error) => Some((vec![Err(error)], (after, true))),
-                }
+        let listener = Listener::new(parts.clone(), tenant, device, after);
+        let events = futures_util::stream::unfold(Some(listener), move |listener| async move {
+            let mut listener = listener?;
+            match listener.next().await {
+                Ok(recorded) => Some((Ok(recorded), Some(listener))),
+                // The error is the last word: what comes after it would have a gap.
+                Err(error) => Some((Err(failed(error)), None)),
             }
         });
-        Ok(pages.flat_map(futures_util::stream::iter).map(move |recorded: Result<Recorded>| {
+        Ok(events.map(move |recorded: Result<Recorded>| {
             let recorded = recorded?;
             let rows = recorded.event.rows();
             let readings = rows.map(|row| {
