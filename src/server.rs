@@ -148,9 +148,6 @@ impl Server {
         let tokens = Arc::new(Watched::new(tokens(settled, more, system.as_ref())?, access.clone()));
         let ids = system.clone();
         let metrics = Metrics::new(system.utc().timestamp());
-        if let Some((relay, _)) = &relaying {
-            tell_of_relay(&metrics, relay);
-        }
         let sockets = transport::Sockets::new(10_000);
         let origins = origins(&serving.origins(&settled.file));
         let settings = transport::Settings {
@@ -283,23 +280,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-}
-
-/// What integrators hear, as gauges.
-fn tell_of_relay(metrics: &Metrics, relay: &Relay) {
-    type Read = fn(&RelayStatus) -> f64;
-    let gauges: [(&'static str, &'static str, Read); 4] = [
-        ("relay_connected", "1 while events leave for NATS, else 0", |s| f64::from(u8::from(s.is_connected()))),
-        ("relay_published", "Messages acknowledged by NATS since the start", |s| metrics::lossy(s.published)),
-        ("relay_failures", "Sessions with NATS that ended with an error since the start", |s| {
-            metrics::lossy(s.failures)
-        }),
-        ("relay_lag_positions", "Journal positions that the relay is behind", |s| metrics::lossy(s.lag)),
-    ];
-    for (name, help, read) in gauges {
-        let relay = relay.clone();
-        metrics.gauge(name, help, move || read(&relay.status()));
     }
 }
 
