@@ -95,6 +95,18 @@ impl Base {
         row.get::<_, Option<String>>(0).map(PathBuf::from)
     }
 
+    /// Opens the database for something that ends, beside a running server or not. Whatever was started for
+    /// it is stopped again, also when it fails; its own error comes first.
+    ///
+    /// # Errors
+    /// As [`Base::open`], then those of the work.
+    pub async fn with<T>(settled: &Settled, work: impl AsyncFnOnce(&Base) -> Result<T, Failure>) -> Result<T, Failure> {
+        let base = Base::open(settled, false).await?;
+        let done = work(&base).await;
+        let closed = base.close().await;
+        done.and_then(|done| closed.map(|()| done))
+    }
+
     /// Stops what was started.
     pub async fn close(self) -> Result<(), Failure> {
         match self.cluster {

@@ -96,4 +96,6 @@ async fn a_tenants_history_is_exported_checked_elsewhere_and_replayed_to_any_mom
     let nobody = run(&server, &["export", "--tenant", "00000000-0000-0000-0000-0000000000aa"]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(text(&nobody.stderr).contains("nothing of tenant"), "{}", text(&nobody.stderr));
+    // What was started for it has ended, also when it failed.
+    assert!(!server.data_dir().join("postgres").join("postmaster.pid").exists());
 }

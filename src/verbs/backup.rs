@@ -17,11 +17,7 @@ pub struct Arguments {
 }
 
 pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
-    let base = Base::open(&settled, false).await?;
-    let done = take(&settled, &base, &arguments.into).await;
-    let closed = base.close().await;
-    done?;
-    closed
+    Base::with(&settled, async |base| take(&settled, base, &arguments.into).await).await
 }
 
 async fn take(settled: &Settled, base: &Base, into: &Path) -> Result<(), Failure> {

@@ -35,7 +35,10 @@ enum Format {
 
 pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
     let Format::Jsonl = arguments.format;
-    let base = Base::open(&settled, false).await?;
+    Base::with(&settled, async |base| carry_out(&settled, arguments, base).await).await
+}
+
+async fn carry_out(settled: &Settled, arguments: &Arguments, base: &Base) -> Result<(), Failure> {
     let client = base.database.connect(Role::Login, "").await.map_err(|e| Failure::unavailable(&e))?;
     let identity = schema::identity(&client).await.map_err(|e| Failure::failed(&e))?;
     let files = KeyFiles::open(&settled.keys_dir(), false, "", &Real).map_err(|e| Failure::failed(&e))?;
@@ -75,7 +78,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     if unsigned > 0 {
         eprintln!("{unsigned} later events are not signed yet and not exported: try again in a second.");
     }
-    base.close().await
+    Ok(())
 }
 
 fn part_of(path: &Path) -> PathBuf {

@@ -7,12 +7,14 @@ use daybook_store::schema;
 use daybook_store::system::Real;
 
 pub async fn run(settled: Settled) -> Result<(), Failure> {
-    let base = Base::open(&settled, false).await?;
-    let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::schema(&e))?;
+    let migrated = Base::with(&settled, async |base| {
+        schema::migrate(&base.database, &Real).await.map_err(|e| Failure::schema(&e))
+    });
+    let migrated = migrated.await?;
     if migrated.applied.is_empty() {
         println!("The database is up to date (journal {}).", migrated.identity.journal_id);
     } else {
         println!("Applied {} (journal {}).", migrated.applied.join(", "), migrated.identity.journal_id);
     }
-    base.close().await
+    Ok(())
 }

@@ -5,7 +5,7 @@ use crate::config::Settled;
 use crate::exit::Failure;
 use clap::Args;
 use daybook_projections::engine::{Options, RebuildProgress};
-use daybook_projections::{Parts, read_models};
+use daybook_projections::{Model, Parts, read_models};
 use daybook_store::journal::follow::Source;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem};
@@ -28,8 +28,11 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
             names.join(", ")
         )));
     };
+    Base::with(&settled, async |base| carry_out(&settled, model, base).await).await
+}
+
+async fn carry_out(settled: &Settled, model: &Model, base: &Base) -> Result<(), Failure> {
     let system: SharedSystem = Arc::new(Real);
-    let base = Base::open(&settled, false).await?;
     let migrated = schema::migrate(&base.database, &Real).await.map_err(|e| Failure::schema(&e))?;
     let files = KeyFiles::open(
         &settled.keys_dir(),
@@ -54,5 +57,5 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let rebuilt = model.rebuild(&parts, &mut report).await.map_err(|e| Failure::failed(&e))?;
     bar.finish_and_clear();
     println!("{} version {} answers now, up to position {}.", rebuilt.read_model, rebuilt.version, rebuilt.position);
-    base.close().await
+    Ok(())
 }

@@ -52,7 +52,10 @@ fn until(text: &str) -> Result<Until, String> {
 }
 
 pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure> {
-    let base = Base::open(&settled, false).await?;
+    Base::with(&settled, async |base| carry_out(&settled, arguments, base).await).await
+}
+
+async fn carry_out(settled: &Settled, arguments: &Arguments, base: &Base) -> Result<(), Failure> {
     let tenant = TenantId(arguments.tenant);
     let client = base.database.connect(Role::Projector, "").await.map_err(|e| Failure::unavailable(&e))?;
     let (position, time) = match arguments.until {
@@ -62,7 +65,6 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     };
     let moment = log::moment(&client, tenant, position, time).await.map_err(|e| Failure::failed(&e))?;
     let Some(moment) = moment else {
-        base.close().await?;
         return Err(Failure {
             code: 1,
             message: format!("tenant {} has no events up to then: check --tenant and --until", arguments.tenant),
@@ -85,7 +87,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
         Format::Json => println!("{:#}", as_json(tenant, moment, rows)),
         Format::Text => print(tenant, moment, &rows),
     }
-    base.close().await
+    Ok(())
 }
 
 fn recorded(moment: Moment) -> String {

@@ -38,7 +38,18 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     if let Some(path) = &arguments.export {
         return exported(&settled, path, arguments);
     }
-    let base = Base::open(&settled, false).await?;
+    let report = Base::with(&settled, async |base| carry_out(&settled, base).await).await?;
+    print(&report, arguments.format);
+    if report.is_clean() {
+        return Ok(());
+    }
+    Err(Failure::verification(match report.first_bad_position() {
+        Some(position) => format!("the journal was altered; the first bad position is {position}"),
+        None => "the journal was altered; see the findings".into(),
+    }))
+}
+
+async fn carry_out(settled: &Settled, base: &Base) -> Result<Report, Failure> {
     let client = base.database.connect(Role::Login, "").await.map_err(|e| Failure::database(&e))?;
     let identity = schema::identity(&client).await.map_err(|e| Failure::failed(&e))?;
     let files = KeyFiles::open(&settled.keys_dir(), false, "", &Real).map_err(|e| Failure::failed(&e))?;
@@ -53,15 +64,7 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let options = VerifyOptions { progress: &shown, ..VerifyOptions::default() };
     let report = verify(&base.database, Some(evidence), options).await.map_err(|e| Failure::failed(&e))?;
     bar.finish_and_clear();
-    print(&report, arguments.format);
-    base.close().await?;
-    if report.is_clean() {
-        return Ok(());
-    }
-    Err(Failure::verification(match report.first_bad_position() {
-        Some(position) => format!("the journal was altered; the first bad position is {position}"),
-        None => "the journal was altered; see the findings".into(),
-    }))
+    Ok(report)
 }
 
 /// Checks a file that `daybook export` wrote.
