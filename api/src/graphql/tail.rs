@@ -71,14 +71,13 @@ async fn read(parts: Arc<Parts>, tenant: TenantId, sender: broadcast::Sender<Arc
                     let _ = sender.send(Arc::new(Stretch { after: begun, page }));
                 }
             }
-            Ok(_) => {
-                if durable.changed().await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "readings cannot be followed at the moment");
-                tokio::time::sleep(PAUSE).await;
+            Ok(_) if durable.changed().await.is_ok() => {}
+            Err(ReadError::Database(error)) if error.is_connection() => tokio::time::sleep(PAUSE).await,
+            // The writer has ended, or an event cannot be read. Everybody reads for himself from here on, so that
+            // whose device it is is told, and nobody else; the next reader begins after it.
+            Ok(_) | Err(_) => {
+                parts.tails.lock().remove(&tenant);
+                return;
             }
         }
     }
