@@ -492,6 +492,34 @@ async fn a_subscription_resumes_without_gap_or_duplicate_and_shows_its_device_al
     assert_eq!(next_recorded(&mut socket).await.1, [7]);
 }
 
+#[tokio::test]
+async fn listeners_that_share_a_reader_each_hear_their_own_device_once_whenever_they_came() {
+    let site = Site::start().await;
+    let devices = [site.device("M-1").await, site.device("M-2").await];
+    let begin = site.csv("M-1,2015-12-31T00:00Z,9,Wh").await["position"].as_str().unwrap().to_owned();
+    let record = async |n: i64| {
+        let (day, hour) = (n / 24 + 1, n % 24);
+        let time = format!("2016-01-{day:02}T{hour:02}:00Z");
+        site.csv(&format!("M-1,{time},{n},Wh\nM-2,{time},{},Wh", 1_000 + n)).await;
+    };
+    // One of each from the start, of which the second reads nothing until the end; one joins every fifty.
+    let mut early = subscribe(&site, &devices[0], Some(&begin)).await;
+    let mut slow = subscribe(&site, &devices[1], Some(&begin)).await;
+    let mut late = Vec::new();
+    for n in 0..200 {
+        if n % 50 == 25 {
+            late.push(subscribe(&site, &devices[1], Some(&begin)).await);
+        }
+        record(n).await;
+        assert_eq!(next_recorded(&mut early).await.1, [n]);
+    }
+    for socket in late.iter_mut().chain([&mut slow]) {
+        for n in 0..200 {
+            assert_eq!(next_recorded(socket).await.1, [1_000 + n]);
+        }
+    }
+}
+
 /// Not a limit to hold: what a build without optimisation does is printed.
 #[tokio::test]
 async fn a_large_call_is_recorded_in_parts_and_its_sums_are_right() {
