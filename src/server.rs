@@ -34,6 +34,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -71,17 +72,41 @@ impl Server {
     /// # Errors
     /// With the remedy.
     pub async fn start(settled: &Settled, serving: &Serving, more: &[Token]) -> Result<Self, Failure> {
-        let system: SharedSystem = Arc::new(Real);
-        let nats = serving.nats(&settled.file);
-        nats.as_ref().map_or(Ok(()), RelayOptions::check).map_err(Failure::usage)?;
+        serving.nats(&settled.file).as_ref().map_or(Ok(()), RelayOptions::check).map_err(Failure::usage)?;
         let listen = serving.listen(&settled.file);
-        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|e| Failure {
+        let listener = TcpListener::bind(listen).await.map_err(|e| Failure {
             code: 4,
             message: format!("{listen} cannot be listened on ({e}): choose another address with --listen"),
         })?;
-        let listen = listener.local_addr().map_err(|e| Failure::failed(&e))?;
 
         let Base { database, cluster, .. } = Base::open(settled, true).await?;
+        match Self::assemble(settled, serving, more, listener, database, cluster.is_some()).await {
+            Ok(mut server) => {
+                server.cluster = cluster.map(|cluster| tokio::spawn(tend(cluster, server.stop.subscribe())));
+                Ok(server)
+            }
+            Err(error) => {
+                if let Some(cluster) = cluster {
+                    // The first error tells more.
+                    let _ = cluster.stop().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything on top of a database; `private`: nobody else can be using it.
+    async fn assemble(
+        settled: &Settled,
+        serving: &Serving,
+        more: &[Token],
+        listener: TcpListener,
+        database: Database,
+        private: bool,
+    ) -> Result<Self, Failure> {
+        let system: SharedSystem = Arc::new(Real);
+        let nats = serving.nats(&settled.file);
+        let listen = listener.local_addr().map_err(|e| Failure::failed(&e))?;
         let migrated = schema::migrate(&database, &Real).await.map_err(|e| Failure::schema(&e))?;
         let signer_name = format!("daybook/{}", migrated.identity.journal_id);
         let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real)
@@ -93,7 +118,7 @@ impl Server {
 
         // Alone on a private cluster, this node may take up its predecessor's lease at once: the lock on the
         // data directory says that nobody else can be using it. On a shared database it waits its turn.
-        let node = if cluster.is_some() { node_id(&settled.data_dir, system.as_ref())? } else { system.uuid_v7() };
+        let node = if private { node_id(&settled.data_dir, system.as_ref())? } else { system.uuid_v7() };
         let mut options = JournalOptions::new(node);
         options.writer = writer_config()?;
         let (journal, writer) = Journal::start(&database, system.clone(), options);
@@ -190,7 +215,6 @@ impl Server {
             },
         );
 
-        let cluster = cluster.map(|cluster| tokio::spawn(tend(cluster, stopping.clone())));
         let mut until = stopping.clone();
         let http = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(async move {
@@ -217,7 +241,7 @@ impl Server {
             access,
             accessing,
             projecting,
-            cluster,
+            cluster: None,
         })
     }
 

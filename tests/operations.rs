@@ -349,3 +349,19 @@ fn a_backup_that_is_not_complete_is_refused() {
     assert!(text(&output).contains("no complete backup") && text(&output).contains("backup.json"), "{}", text(&output));
     assert!(!home.path().join("data").exists(), "a refused restore leaves nothing behind");
 }
+
+#[test]
+fn a_start_that_fails_stops_the_database_that_it_started() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = "[[tokens]]\ntoken = \"short\"\nactor = \"5b0f8f3e-6f0c-4f0b-9d43-0f1f3f0a7a11\"\nroles = []\n";
+    std::fs::write(data.join("daybook.toml"), config).unwrap();
+    let output = run(directory.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("shorter than 20 characters"), "{}", text(&output));
+    assert!(data.join("postgres").exists(), "no database was started, so nothing is shown");
+    assert!(!data.join("postgres").join("postmaster.pid").exists());
+}
