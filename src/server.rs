@@ -23,6 +23,7 @@ use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::machine::Config as WriterConfig;
+use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Journal, JournalOptions, bell};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem, System};
@@ -59,6 +60,8 @@ pub struct Server {
     checkpointing: JoinHandle<()>,
     relaying: Option<(Relay, JoinHandle<()>)>,
     ringing: JoinHandle<()>,
+    reading: JoinHandle<()>,
+    pub recent: Recent,
     counting: JoinHandle<()>,
     access: AccessLog,
     accessing: JoinHandle<()>,
@@ -123,10 +126,11 @@ impl Server {
         options.writer = writer_config()?;
         let (journal, writer) = Journal::start(&database, system.clone(), options);
         let ringing = bell::ring(database.clone(), journal.durable());
+        let (recent, reading) = Recent::start(database.clone(), journal.durable());
         let (projections, projecting) = Projections::start(
             projections::Parts {
                 database: database.clone(),
-                source: Source::Writer(journal.durable()),
+                source: Source::Recent(recent.clone()),
                 sealer: sealer.clone(),
                 system: system.clone(),
                 options: projections::engine::Options::default(),
@@ -164,9 +168,9 @@ impl Server {
             Some(options) => {
                 let opaque = parts.opaque.clone();
                 let positions: Positions = Arc::new(move |tenant, position| opaque.position(tenant, position));
-                let (standing, durable) = (journal.standing(), journal.durable());
-                let (database, system) = (database.clone(), system.clone());
-                Some(Relay::start(relay::Parts { database, standing, durable, positions, system, options }))
+                let standing = journal.standing();
+                let (database, system, recent) = (database.clone(), system.clone(), recent.clone());
+                Some(Relay::start(relay::Parts { database, standing, recent, positions, system, options }))
             }
             None => None,
         };
@@ -237,6 +241,8 @@ impl Server {
             checkpointing,
             relaying,
             ringing,
+            reading,
+            recent,
             counting,
             access,
             accessing,
@@ -262,6 +268,7 @@ impl Server {
             checkpointing,
             relaying,
             ringing,
+            reading,
             counting,
             access,
             accessing,
@@ -296,6 +303,7 @@ impl Server {
         projections.shutdown();
         // A task that was aborted or panicked has ended as well: its transactions are whole or not at all.
         let _ = projecting.await;
+        reading.abort();
         if let Some(cluster) = cluster {
             match cluster.await {
                 Ok(Some(cluster)) => cluster.stop().await.map_err(|e| Failure::failed(&e))?,

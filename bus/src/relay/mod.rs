@@ -19,8 +19,9 @@ use crate::cloud_event::{CloudEventError, Positions};
 use async_nats::ServerAddr;
 use checkpoint::Checkpoints;
 use daybook_store::database::{Database, DatabaseError};
+use daybook_store::journal::Standing;
 use daybook_store::journal::follow::{FollowError, Source};
-use daybook_store::journal::{Durable, Standing};
+use daybook_store::journal::recent::Recent;
 use daybook_store::system::SharedSystem;
 use status::Board;
 use std::path::PathBuf;
@@ -131,7 +132,7 @@ pub struct Parts {
     pub database: Database,
     /// Who leads, and what is durable: only the node that writes relays.
     pub standing: watch::Receiver<Standing>,
-    pub durable: watch::Receiver<Durable>,
+    pub recent: Recent,
     pub positions: Positions,
     pub system: SharedSystem,
     pub options: RelayOptions,
@@ -145,7 +146,7 @@ struct Inner {
 
 impl Inner {
     fn source(&self) -> Source {
-        Source::Writer(self.parts.durable.clone())
+        Source::Recent(self.parts.recent.clone())
     }
 }
 
@@ -167,7 +168,7 @@ impl Relay {
     }
 
     pub fn status(&self) -> RelayStatus {
-        self.inner.board.status(self.inner.parts.durable.borrow().position)
+        self.inner.board.status(self.inner.parts.recent.durable().borrow().position)
     }
 
     /// Waits until everything up to a journal position is acknowledged by NATS.

@@ -4,6 +4,7 @@ use async_nats::jetstream;
 use daybook_bus::relay::Parts;
 use daybook_bus::{Relay, RelayOptions};
 use daybook_domain::TenantId;
+use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Append, Journal, Known, NewEvent, StreamAppend, StreamId};
 use daybook_store::system::{Real, System};
 use daybook_testing::nats::NatsServer;
@@ -80,7 +81,7 @@ impl World {
         Parts {
             database: self.db.database().clone(),
             standing: self.journal.standing(),
-            durable: self.journal.durable(),
+            recent: Recent::start(self.db.database().clone(), self.journal.durable()).0,
             positions: Arc::new(|tenant, position| format!("opaque:{}:{position}", tenant.0)),
             system: system(),
             options,

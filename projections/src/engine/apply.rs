@@ -16,6 +16,8 @@ use uuid::Uuid;
 pub(super) struct Batch {
     /// The lanes that move, all of them from `after`.
     pub(super) lanes: Vec<i32>,
+    /// Where their checkpoints stand: at `after`, or before it where nothing changed in between.
+    pub(super) stored: u64,
     pub(super) after: u64,
     pub(super) up_to: u64,
     /// The lanes' events in (after, up to] that the read model wants.
@@ -32,8 +34,10 @@ pub(super) struct Stop {
 }
 
 pub(super) struct Applied {
-    /// The checkpoint now.
+    /// Everything up to here is in the rows.
     pub(super) position: u64,
+    /// The checkpoint now.
+    pub(super) stored: u64,
     /// Everything before this event is applied, this one is not.
     pub(super) stop: Option<Stop>,
 }
@@ -59,8 +63,8 @@ pub(super) struct Times {
 pub(super) async fn open<M: Projected>(
     sealer: &Sealer,
     lanes: Vec<i32>,
-    after: u64,
-    up_to: u64,
+    stored: u64,
+    (after, up_to): (u64, u64),
     recorded: Vec<RecordedEvent>,
 ) -> Batch {
     let mut events = Vec::with_capacity(recorded.len());
@@ -76,11 +80,11 @@ pub(super) async fn open<M: Projected>(
             }
             Err(error) => {
                 let stop = Stop { position: event.position, error: error.into() };
-                return Batch { lanes, after, up_to: event.position - 1, events, stop: Some(stop) };
+                return Batch { lanes, stored, after, up_to: event.position - 1, events, stop: Some(stop) };
             }
         }
     }
-    Batch { lanes, after, up_to, events, stop: None }
+    Batch { lanes, stored, after, up_to, events, stop: None }
 }
 
 /// # Errors
@@ -93,7 +97,7 @@ pub(super) async fn apply<M: Projected>(
 ) -> Result<Applied, ApplyFailure> {
     let tx = session.transaction().await.map_err(DatabaseError::Query)?;
     // First of all, so that a second runner waits here instead of doing the work in vain.
-    let moved = advance(&tx, M::NAME, version, &batch.lanes, batch.after, batch.up_to, times.now).await?;
+    let moved = advance(&tx, M::NAME, version, &batch.lanes, batch.stored, batch.up_to, times.now).await?;
     if moved.len() != batch.lanes.len() {
         return Err(ApplyFailure::Moved);
     }
@@ -105,12 +109,12 @@ pub(super) async fn apply<M: Projected>(
         position = refused.position - 1;
         stop = Some(refused);
         if position == batch.after {
-            return Ok(Applied { position, stop });
+            return Ok(Applied { position, stored: batch.stored, stop });
         }
         advance(&tx, M::NAME, version, &batch.lanes, batch.up_to, position, times.now).await?;
     }
     tx.commit().await.map_err(DatabaseError::Query)?;
-    Ok(Applied { position, stop })
+    Ok(Applied { position, stored: position, stop })
 }
 
 /// Folds events into their rows, up to one that cannot be folded.
@@ -177,7 +181,7 @@ pub(super) async fn advance(
 }
 
 /// Read model, version, lanes, after, up to, now.
-pub(super) const ADVANCE: &str = "update projection.checkpoints set position = $5, updated_at = $6
+const ADVANCE: &str = "update projection.checkpoints set position = $5, updated_at = $6
  where read_model = $1 and version = $2 and lane = any($3) and position = $4 returning lane";
 
 /// Change rows as columns.

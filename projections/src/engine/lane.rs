@@ -3,7 +3,7 @@
 //! The runner never waits for a lane. When the queue is full it deals past it, and the lane, once
 //! it has time again, reads the gap from the journal. So nothing is skipped and nobody is held up.
 
-use super::apply::{ApplyFailure, Times, apply, open};
+use super::apply::{Applied, ApplyFailure, Times, apply, open};
 use super::model::lane_of;
 use super::progress::{LaneSet, LaneStatus};
 use super::projected::Projected;
@@ -15,7 +15,6 @@ use daybook_store::journal::follow::{FollowError, Follower};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 /// A lost connection is not told as a stop before it has failed so often in a row.
@@ -162,7 +161,9 @@ impl<M: Projected> Lane<M> {
             )
             .await?;
         let Some(row) = rows.first() else { return Ok(false) };
-        self.set.set_position(self.number, unsigned(row.get(0)));
+        let position = unsigned(row.get(0));
+        self.set.set_stored(self.number, position);
+        self.set.set_position(self.number, position);
         Ok(true)
     }
 
@@ -171,8 +172,12 @@ impl<M: Projected> Lane<M> {
         let first = work.events.first().map_or(work.up_to, |event| event.position);
         let parts = &self.context.parts;
         // Opened before a session is taken: opening may need one of its own.
-        let batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], work.after, work.up_to, work.events).await;
-        let applied = if batch.up_to > batch.after {
+        let (stored, range) = (self.set.stored(self.number), (work.after, work.up_to));
+        let batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], stored, range, work.events).await;
+        // Where nothing changes, the runner stores the checkpoint with those of others.
+        let applied = if batch.events.is_empty() {
+            Applied { position: batch.up_to, stored, stop: batch.stop }
+        } else {
             let now = parts.system.utc();
             let retention = TimeDelta::from_std(parts.options.retention).unwrap_or(TimeDelta::MAX);
             let keep_since = now.checked_sub_signed(retention).unwrap_or(chrono::DateTime::<chrono::Utc>::MIN_UTC);
@@ -187,9 +192,8 @@ impl<M: Projected> Lane<M> {
                 Err(ApplyFailure::Moved) => return Ok(Step::Moved),
                 Err(ApplyFailure::Database(error)) => return Err(database(error)),
             }
-        } else {
-            super::apply::Applied { position: batch.after, stop: batch.stop }
         };
+        self.set.set_stored(self.number, applied.stored);
         self.set.set_position(self.number, applied.position);
         match applied.stop {
             None => Ok(Step::Applied),
@@ -285,24 +289,20 @@ impl<M: Projected> Lane<M> {
                     transient: true,
                 })?;
                 let parts = &self.context.parts;
-                (Follower::new(parts.database.clone(), parts.source.clone(), position, parts.options.page), permit)
+                let follower =
+                    Follower::new(parts.database.clone(), parts.source.clone(), position, parts.options.page);
+                (follower.only(M::wants), permit)
             }
         };
-        let events = loop {
-            let events = follower.poll_once().await.map_err(|error| Trouble {
-                position: position + 1,
-                reason: error.to_string(),
-                transient: matches!(&error, FollowError::Database(error) if error.is_connection()),
-            })?;
-            if !events.is_empty() {
-                break events;
-            }
-            // It was dealt, so it is there; only the word of a new writer is still missing.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        // It was dealt, so it is there; at most the word of a new writer is still missing.
+        let events = follower.next().await.map_err(|error| Trouble {
+            position: position + 1,
+            reason: error.to_string(),
+            transient: matches!(&error, FollowError::Database(error) if error.is_connection()),
+        })?;
         let (lanes, number) = (self.set.count(), self.number);
         let up_to = follower.position();
-        let mine = |event: &RecordedEvent| M::wants(&event.event_type) && lane_of(event.tenant, lanes) == number;
+        let mine = |event: &RecordedEvent| lane_of(event.tenant, lanes) == number;
         let work = Work { after: position, up_to, events: events.into_iter().filter(mine).collect() };
         let (work, rest) = self.cut(work);
         match rest {

@@ -52,6 +52,8 @@ pub struct Options {
     pub page: u64,
     /// Events per transaction of a lane.
     pub batch_max: usize,
+    /// How often the checkpoints of lanes are stored for which nothing has changed.
+    pub store_every: Duration,
     /// How long change rows are kept.
     pub retention: Duration,
     pub purge_every: Duration,
@@ -66,6 +68,7 @@ impl Default for Options {
             pool_size: 8,
             page: 1_000,
             batch_max: 1_000,
+            store_every: Duration::from_millis(500),
             retention: Duration::from_secs(7 * 24 * 3_600),
             purge_every: Duration::from_secs(600),
             retry_min: Duration::from_millis(100),
@@ -188,6 +191,7 @@ impl Projections {
     pub fn health(&self) -> Health {
         let durable = match &self.source {
             Source::Writer(durable) => durable.borrow().position,
+            Source::Recent(recent) => recent.durable().borrow().position,
             Source::Journal | Source::Bell(_) => 0,
         };
         self.progress.health(durable)

@@ -1,6 +1,7 @@
 //! How far each lane is: what readers wait for, and what health reports.
 //!
-//! Lives in this process and tells only of commits that this process has made or seen.
+//! Lives in this process. A position tells that everything up to it is in the rows; the checkpoint in the
+//! database follows it, at once where rows change and a little later where nothing does.
 
 use super::model::lane_of;
 use daybook_domain::TenantId;
@@ -32,6 +33,8 @@ pub(super) struct LaneState {
 pub(super) struct LaneSet {
     version: u32,
     lanes: Vec<watch::Sender<LaneState>>,
+    /// Their checkpoints in the database. Behind the position only by events that change nothing.
+    stored: Vec<AtomicU64>,
 }
 
 impl LaneSet {
@@ -45,6 +48,14 @@ impl LaneSet {
 
     pub(super) fn position(&self, lane: u16) -> u64 {
         self.lanes[usize::from(lane)].borrow().position
+    }
+
+    pub(super) fn stored(&self, lane: u16) -> u64 {
+        self.stored[usize::from(lane)].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_stored(&self, lane: u16, position: u64) {
+        self.stored[usize::from(lane)].store(position, Ordering::Relaxed);
     }
 
     /// Also backwards: a crash of the database may have taken the last commits back.
@@ -99,7 +110,7 @@ pub struct Progress {
 impl Progress {
     pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Self {
         let empty = || ModelProgress {
-            lanes: watch::Sender::new(Arc::new(LaneSet { version: 0, lanes: Vec::new() })),
+            lanes: watch::Sender::new(Arc::new(LaneSet { version: 0, lanes: Vec::new(), stored: Vec::new() })),
             trouble: watch::Sender::new(None),
             dealt: AtomicU64::new(0),
         };
@@ -113,7 +124,8 @@ impl Progress {
     /// Another version is kept from now on.
     pub(super) fn begin(&self, name: &'static str, version: u32, positions: &[u64]) -> Arc<LaneSet> {
         let lane = |position: &u64| watch::Sender::new(LaneState { position: *position, status: LaneStatus::Running });
-        let set = Arc::new(LaneSet { version, lanes: positions.iter().map(lane).collect() });
+        let stored = positions.iter().copied().map(AtomicU64::new).collect();
+        let set = Arc::new(LaneSet { version, lanes: positions.iter().map(lane).collect(), stored });
         self.model(name).lanes.send_replace(set.clone());
         set
     }

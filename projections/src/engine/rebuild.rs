@@ -159,7 +159,7 @@ impl<'a, M: Projected> Next<'a, M> {
         }
         let up_to = self.follower.position();
         let wanted = events.into_iter().filter(|event| M::wants(&event.event_type)).collect();
-        let batch = open::<M>(&self.parts.sealer, self.lanes.clone(), after, up_to, wanted).await;
+        let batch = open::<M>(&self.parts.sealer, self.lanes.clone(), after, (after, up_to), wanted).await;
         if let Some(stop) = batch.stop {
             return Err(RebuildError::Event { position: stop.position, source: stop.error });
         }

@@ -1,6 +1,5 @@
 //! One read model: follows the journal and deals each page out to the lanes of the live version.
 
-use super::apply::ADVANCE;
 use super::lane::{Lane, Work};
 use super::model::lane_of;
 use super::progress::LaneSet;
@@ -13,9 +12,12 @@ use daybook_store::journal::follow::{FollowError, Follower};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 /// Pages that wait for a lane; more are dealt past it.
 const QUEUE_MAX: usize = 8;
+/// Events that are dealt again after a start, rather than read by each lane that is behind.
+const DEALT_AGAIN_MAX: u64 = 20_000;
 
 #[derive(Debug, thiserror::Error)]
 enum RunError {
@@ -34,7 +36,7 @@ pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     let mut failures = 0;
     loop {
         match run::<M>(&context, &mut failures).await {
-            Ok(()) => tracing::info!(read_model = M::NAME, "another version of a read model is live"),
+            Ok(()) => tracing::info!(read_model = M::NAME, "the lanes of a read model begin anew"),
             Err(error) => {
                 failures += 1;
                 let reason = error.to_string();
@@ -47,15 +49,17 @@ pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     }
 }
 
-/// Keeps the version that is live now, until another one is.
+/// Keeps the version that is live now, until another one is, or its checkpoints are not where they were left.
 async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
     let parts = &context.parts;
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
     let set = context.progress.begin(M::NAME, version, &positions);
     context.progress.set_trouble(M::NAME, None);
-    // Lanes that are behind read what they miss themselves; the usual start is all at one position.
-    let start = positions.iter().copied().max().unwrap_or(0);
+    // Lanes that are far behind read what they miss themselves. Checkpoints of lanes with nothing to do are
+    // stored late, so most are behind a little: that is dealt again, and who is past it leaves it out.
+    let (first, last) = (positions.iter().copied().min().unwrap_or(0), positions.iter().copied().max().unwrap_or(0));
+    let start = if last - first <= DEALT_AGAIN_MAX { first } else { last };
     let (dealt, dealt_seen) = watch::channel(start);
     let mut queues = Vec::new();
     let mut lanes = JoinSet::new();
@@ -64,19 +68,32 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
         queues.push(queue);
         lanes.spawn(Lane::<M>::new(context.clone(), set.clone(), number, taken, dealt_seen.clone()).run());
     }
-    let mut follower = Follower::new(parts.database.clone(), parts.source.clone(), start, parts.options.page);
+    let follower = Follower::new(parts.database.clone(), parts.source.clone(), start, parts.options.page);
+    let mut follower = follower.only(M::wants);
     let mut after = start;
+    let mut storing = tokio::time::interval(parts.options.store_every);
+    storing.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let events = tokio::select! {
-            events = follower.next() => events?,
-            ended = lanes.join_next() => return match ended {
-                Some(Err(_)) => Err(RunError::Panicked),
-                Some(Ok(_)) | None => Ok(()),
-            },
+        let events = {
+            let next = follower.next();
+            // Not given up for the clock: half a read is a connection lost.
+            tokio::pin!(next);
+            loop {
+                tokio::select! {
+                    events = &mut next => break events?,
+                    _ = storing.tick() => if !store_idle::<M>(context, &set, after).await {
+                        return Ok(());
+                    },
+                    ended = lanes.join_next() => return match ended {
+                        Some(Err(_)) => Err(RunError::Panicked),
+                        Some(Ok(_)) | None => Ok(()),
+                    },
+                }
+            }
         };
         *failures = 0;
         let up_to = follower.position();
-        deal::<M>(context, &set, &queues, after, up_to, events).await;
+        deal(&set, &queues, after, up_to, events);
         // Only now: a lane that hears of it has its part in the queue already, or was dealt past.
         dealt.send_replace(up_to);
         context.progress.set_dealt(M::NAME, up_to);
@@ -84,62 +101,47 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     }
 }
 
-async fn deal<M: Projected>(
-    context: &Context,
-    set: &LaneSet,
-    queues: &[mpsc::Sender<Work>],
-    after: u64,
-    up_to: u64,
-    events: Vec<RecordedEvent>,
-) {
+fn deal(set: &LaneSet, queues: &[mpsc::Sender<Work>], after: u64, up_to: u64, events: Vec<RecordedEvent>) {
     let mut shares: Vec<Vec<RecordedEvent>> = queues.iter().map(|_| Vec::new()).collect();
     for event in events {
-        if M::wants(&event.event_type) {
-            shares[usize::from(lane_of(event.tenant, set.count()))].push(event);
-        }
+        shares[usize::from(lane_of(event.tenant, set.count()))].push(event);
     }
-    let mut idle = Vec::new();
     for ((number, queue), events) in (0..).zip(queues).zip(shares) {
         if events.is_empty() && set.position(number) == after {
-            idle.push(number);
+            // It has nothing to do, and is done with everything before.
+            set.set_position(number, up_to);
         } else {
             // A full queue is a lane that is busy; it reads this later.
             let _ = queue.try_send(Work { after, up_to, events });
         }
     }
-    if idle.is_empty() {
-        return;
-    }
-    let moved = match advance_idle::<M>(context, set, &idle, after, up_to).await {
-        Ok(moved) => moved,
-        Err(error) => {
-            tracing::debug!(read_model = M::NAME, %error, "idle lanes did not advance at once");
-            Vec::new()
-        }
-    };
-    for number in idle {
-        if moved.contains(&i32::from(number)) {
-            set.set_position(number, up_to);
-        } else {
-            // Its checkpoint is not where we think: the lane finds out.
-            let _ = queues[usize::from(number)].try_send(Work { after, up_to, events: Vec::new() });
-        }
-    }
 }
 
-/// One statement for all lanes that have nothing to do.
-async fn advance_idle<M: Projected>(
-    context: &Context,
-    set: &LaneSet,
-    idle: &[u16],
-    after: u64,
-    up_to: u64,
-) -> Result<Vec<i32>, DatabaseError> {
+/// Stores the checkpoints of lanes that had nothing to do, in one statement. `false` when one is not where it
+/// was left: another version is live, another node keeps this one, or a crash took commits back.
+async fn store_idle<M: Projected>(context: &Context, set: &LaneSet, dealt: u64) -> bool {
+    let idle: Vec<u16> =
+        (0..set.count()).filter(|lane| set.position(*lane) == dealt && set.stored(*lane) < dealt).collect();
+    if idle.is_empty() {
+        return true;
+    }
     let lanes: Vec<i32> = idle.iter().copied().map(i32::from).collect();
+    let stored: Vec<i64> = idle.iter().map(|lane| signed(set.stored(*lane))).collect();
     let now = context.parts.system.utc();
-    let rows = context
-        .pool
-        .query(ADVANCE, &[&M::NAME, &int(set.version()), &lanes, &signed(after), &signed(up_to), &now])
-        .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let rows =
+        context.pool.query(STORE_IDLE, &[&M::NAME, &int(set.version()), &lanes, &stored, &signed(dealt), &now]).await;
+    let moved = match rows {
+        Ok(rows) => rows.len(),
+        Err(error) => {
+            tracing::debug!(read_model = M::NAME, %error, "checkpoints of idle lanes are stored later");
+            return true;
+        }
+    };
+    idle.iter().for_each(|lane| set.set_stored(*lane, dealt));
+    moved == idle.len()
 }
+
+/// Read model, version, lanes, where they are stored, where they are, now.
+const STORE_IDLE: &str = "update projection.checkpoints c set position = $5, updated_at = $6
+ from unnest($3::int[], $4::bigint[]) as i(lane, stored)
+ where c.read_model = $1 and c.version = $2 and c.lane = i.lane and c.position = i.stored returning c.lane";

@@ -11,6 +11,7 @@ use daybook_projections::{Model, Parts, Projections, Reader};
 use daybook_store::codec;
 use daybook_store::database::Role;
 use daybook_store::journal::follow::Source;
+use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Append, Journal, Known, NewEvent, StreamAppend, StreamId};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, System};
@@ -67,7 +68,7 @@ impl World {
     pub(crate) fn parts(&self) -> Parts {
         Parts {
             database: self.db.database().clone(),
-            source: Source::Writer(self.journal.durable()),
+            source: Source::Recent(Recent::start(self.db.database().clone(), self.journal.durable()).0),
             sealer: self.sealer.clone(),
             system: system(),
             options: self.options.clone(),

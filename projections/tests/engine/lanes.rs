@@ -29,10 +29,15 @@ async fn idle_lanes_advance() {
     world.reached(&projections, "tally", last).await;
 
     let session = world.db.superuser().await;
+    // In memory at once; in the database a little later.
     let checkpoints = "select position, count(*), count(distinct xmin::text) from projection.checkpoints group by 1";
-    let rows = session.query(checkpoints, &[]).await.unwrap();
-    let rows: Vec<(i64, i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
-    assert_eq!(rows, [(last as i64, 8, 1)], "all eight, by one statement");
+    until(|| async {
+        let rows = session.query(checkpoints, &[]).await.unwrap();
+        let rows: Vec<(i64, i64, i64)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+        // All eight, by one statement.
+        rows == [(last as i64, 8, 1)]
+    })
+    .await;
     assert!(projections.health().is_well());
     assert_eq!(projections.health().models[0].lanes.len(), 8);
 }

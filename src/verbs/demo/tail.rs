@@ -52,9 +52,8 @@ async fn feed(
 }
 
 async fn show(server: &Server) -> Result<(), Failure> {
-    let durable = server.journal.durable();
-    let after = durable.borrow().position;
-    let mut follower = Follower::new(server.database.clone(), Source::Writer(durable), after, PAGE);
+    let after = server.recent.durable().borrow().position;
+    let mut follower = Follower::new(server.database.clone(), Source::Recent(server.recent.clone()), after, PAGE);
     loop {
         let events = follower.next().await.map_err(|e| Failure::failed(&e))?;
         for event in events.iter().take(SHOWN) {

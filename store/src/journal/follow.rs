@@ -4,12 +4,15 @@
 //! it reads, then runs one synchronous commit *on the same session*, then hands out. Were the flush
 //! on another session, a crash in between could take the rows back while the flush succeeds.
 
+use super::BY_KEY;
 use super::driver::{Durable, FLUSH};
+use super::recent::Recent;
 use super::recorded::{COLUMNS, RecordedEvent, signed};
 use crate::database::{Database, DatabaseError, Role};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Statement};
 
 /// What a follower wants next and whether what it got is whole. Sans-IO, so that the simulation
 /// runs the same code.
@@ -63,6 +66,8 @@ pub enum FollowError {
 pub enum Source {
     /// The writer, on this node.
     Writer(watch::Receiver<Durable>),
+    /// The writer as well; its last events are read once for everybody on this node.
+    Recent(Recent),
     /// Nobody: read, flush, hand out. Asked again when polling.
     Journal,
     /// As [`Source::Journal`], and asked at once when another node's bell rings ([`super::bell::listen`]).
@@ -75,7 +80,10 @@ pub struct Follower {
     source: Source,
     cursor: Cursor,
     page: u64,
-    session: Option<Client>,
+    session: Option<Session>,
+    /// The node's own reader is late: read here.
+    overdue: bool,
+    wanted: fn(&str) -> bool,
     /// The safety net under the bell.
     poll: Duration,
 }
@@ -89,6 +97,8 @@ impl Follower {
             cursor: Cursor { position: after },
             page,
             session: None,
+            overdue: false,
+            wanted: |_| true,
             poll: Duration::from_millis(250),
         }
     }
@@ -99,21 +109,36 @@ impl Follower {
         Follower { poll, ..self }
     }
 
+    /// Hands out events of these types only; the position goes over the others.
+    #[must_use]
+    pub fn only(self, wanted: fn(&str) -> bool) -> Self {
+        Follower { wanted, ..self }
+    }
+
+    /// Up to here everything has been handed out, or was not wanted.
     pub fn position(&self) -> u64 {
         self.cursor.position
     }
 
-    /// The next events, oldest first; waits until there are some. Cancel-safe.
+    /// The next events, oldest first; waits until there are some, wanted or not. Cancel-safe.
     ///
     /// # Errors
     /// When the database cannot be asked; the same call may be repeated, nothing is skipped.
     pub async fn next(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
         loop {
+            let before = self.cursor.position;
             let events = self.poll_once().await?;
-            if !events.is_empty() {
+            if self.cursor.position > before {
                 return Ok(events);
             }
             match &mut self.source {
+                Source::Recent(recent) => {
+                    match recent.past(before, self.poll).await {
+                        Some(read) => self.overdue = !read,
+                        // As below: the writer's last word stands.
+                        None => std::future::pending::<()>().await,
+                    }
+                }
                 Source::Writer(durable) => {
                     let after = self.cursor.position;
                     if durable.wait_for(|d| d.position > after).await.is_err() {
@@ -139,6 +164,21 @@ impl Follower {
     pub async fn poll_once(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
         let durable = match &mut self.source {
             Source::Writer(durable) => durable.borrow_and_update().position,
+            Source::Recent(recent) => {
+                if let Some((last, events)) = recent.after(self.cursor.position, self.page, self.wanted) {
+                    // Checked for holes when it was read.
+                    self.cursor.position = last;
+                    // At the head no session is needed.
+                    self.session = None;
+                    return Ok(events);
+                }
+                let overdue = std::mem::take(&mut self.overdue);
+                match recent.head() {
+                    head if head > self.cursor.position => head,
+                    _ if overdue => recent.durable().borrow().position,
+                    _ => return Ok(Vec::new()),
+                }
+            }
             Source::Journal => u64::MAX,
             Source::Bell(rings) => {
                 rings.borrow_and_update();
@@ -146,16 +186,16 @@ impl Follower {
             }
         };
         let Some((after, up_to)) = self.cursor.wanted(durable, self.page) else { return Ok(Vec::new()) };
-        let told = matches!(self.source, Source::Writer(_));
+        let told = matches!(self.source, Source::Writer(_) | Source::Recent(_));
         let session = match self.session.take() {
-            Some(session) if !session.is_closed() => session,
-            _ => self.database.connect(Role::Projector, "-c synchronous_commit=on").await?,
+            Some(session) if !session.client.is_closed() => session,
+            _ => Session::open(&self.database).await?,
         };
         // Without a writer's word the next event is looked for wherever it is: a hole wider than a
         // page must not look like the end of the journal.
-        let events = read(&session, after, if told { up_to } else { u64::MAX }, self.page).await?;
+        let mut events = session.read(after, if told { up_to } else { u64::MAX }, self.page).await?;
         if !told && !events.is_empty() {
-            session.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
+            session.client.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
         }
         let last = events.last().map_or(after, |e| e.position);
         if told && last < up_to {
@@ -164,18 +204,30 @@ impl Follower {
         self.cursor.accept(events.iter().map(|e| e.position))?;
         // Kept only after success: an error leaves no doubtful session behind.
         self.session = Some(session);
+        events.retain(|event| (self.wanted)(&event.event_type));
         Ok(events)
     }
 }
 
-async fn read(session: &Client, after: u64, up_to: u64, page: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
-    let sql = format!(
-        "select {COLUMNS} from journal.events e where e.position > $1 and e.position <= $2 order by e.position limit $3"
-    );
-    let statement = session.prepare(&sql).await.map_err(DatabaseError::Query)?;
-    let rows = session
-        .query(&statement, &[&signed(after), &signed(up_to), &signed(page)])
-        .await
-        .map_err(DatabaseError::Query)?;
-    Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
+/// What a follower reads over.
+struct Session {
+    client: Client,
+    read: Statement,
+}
+
+impl Session {
+    async fn open(database: &Database) -> Result<Self, DatabaseError> {
+        let client = database.connect(Role::Projector, &format!("-c synchronous_commit=on {BY_KEY}")).await?;
+        let sql = format!(
+            "select {COLUMNS} from journal.events e where e.position > $1 and e.position <= $2 order by e.position limit $3"
+        );
+        let read = client.prepare(&sql).await.map_err(DatabaseError::Query)?;
+        Ok(Session { client, read })
+    }
+
+    async fn read(&self, after: u64, up_to: u64, page: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&signed(after), &signed(up_to), &signed(page)];
+        let rows = self.client.query(&self.read, &parameters).await.map_err(DatabaseError::Query)?;
+        Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
+    }
 }

@@ -11,6 +11,7 @@ pub mod follow;
 pub mod log;
 mod lookup;
 pub mod machine;
+pub mod recent;
 pub mod recorded;
 pub mod rows;
 

@@ -2,6 +2,7 @@
 
 use daybook_domain::TenantId;
 use daybook_store::journal::follow::{Cursor, FollowError, Follower, Hole, Source};
+use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Durable, Journal, Known, RecordedEvent, Seen};
 use daybook_testing::{TestDatabase, append, event, tenant};
 use std::collections::BTreeMap;
@@ -65,7 +66,12 @@ async fn followers_here_and_elsewhere_get_every_event_once_while_sixteen_write()
     let (journal, task) = db.journal().await;
     let durable = journal.durable();
     let local = Source::Writer(journal.durable());
+    let (recent, reading) = Recent::start(db.database().clone(), journal.durable());
+    let recent = Source::Recent(recent);
     let followers = [
+        (Follower::new(db.database().clone(), recent.clone(), 0, 50), 0),
+        (Follower::new(db.database().clone(), recent.clone(), 0, 7), 0),
+        (Follower::new(db.database().clone(), recent.clone(), 200, 1_000), 200),
         (Follower::new(db.database().clone(), local.clone(), 0, 50), 0),
         (Follower::new(db.database().clone(), local, 100, 7), 100),
         // As on a node without a writer: nothing but the database.
@@ -80,15 +86,65 @@ async fn followers_here_and_elsewhere_get_every_event_once_while_sixteen_write()
     for (follower, after) in followers {
         once_and_in_order(&follower.await.expect("a follower"), after);
     }
+    // Who comes when all is said and done, and who comes when nobody reads for him any more.
+    once_and_in_order(&follow(Follower::new(db.database().clone(), recent.clone(), 0, 50), None).await, 0);
+    reading.abort();
+    assert!(reading.await.expect_err("an end").is_cancelled());
+    once_and_in_order(&follow(Follower::new(db.database().clone(), recent, 0, 50), None).await, 0);
     journal.shutdown().await;
     task.await.expect("the writer ends");
+}
+
+#[tokio::test]
+async fn what_is_wanted_comes_and_the_position_goes_over_the_rest() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let (recent, _reading) = Recent::start(db.database().clone(), journal.durable());
+    for source in [Source::Writer(journal.durable()), Source::Recent(recent)] {
+        let after = journal.durable().borrow().position;
+        let (all, none): (fn(&str) -> bool, fn(&str) -> bool) = (|_| true, |_| false);
+        let follower = || Follower::new(db.database().clone(), source.clone(), after, 20);
+        let (mut some, mut nothing) = (follower().only(all), follower().only(none));
+        let append = append(tenant(), Uuid::from_u128(u128::from(after) + 1), 0, vec![event("{}"), event("{}")]);
+        journal.append(append, Known::default()).await.expect("an append");
+        assert_eq!(some.next().await.expect("events").len(), 2);
+        assert_eq!(nothing.next().await.expect("no error"), []);
+        assert_eq!((some.position(), nothing.position()), (after + 2, after + 2));
+    }
+}
+
+#[tokio::test]
+async fn followers_go_on_when_the_shared_session_is_cut_again_and_again() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let (recent, _reading) = Recent::start(db.database().clone(), journal.durable());
+    let mut follower =
+        Follower::new(db.database().clone(), Source::Recent(recent), 0, 20).polling_every(Duration::from_millis(5));
+    let following = tokio::spawn(async move {
+        let mut all = Vec::new();
+        while follower.position() < EVENTS {
+            // Its own session is among those that are cut, when it has one; the same call then goes on.
+            all.extend(follower.next().await.unwrap_or_default());
+        }
+        all
+    });
+    let writers = write(&journal, tenant());
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and query like '%from journal.events e where e.position%' and pid <> pg_backend_pid()";
+    let mut cuts = 0;
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        cuts += db.superuser().await.query(cut, &[]).await.expect("a cut").len();
+    }
+    once_and_in_order(&following.await.expect("a follower"), 0);
+    assert!(cuts > 0);
 }
 
 #[tokio::test]
 async fn a_call_that_is_given_up_skips_nothing_and_repeats_nothing() {
     let db = TestDatabase::new().await;
     let (journal, _task) = db.journal().await;
-    let followers = [Source::Writer(journal.durable()), Source::Journal].map(|source| {
+    let (recent, _reading) = Recent::start(db.database().clone(), journal.durable());
+    let followers = [Source::Writer(journal.durable()), Source::Recent(recent), Source::Journal].map(|source| {
         let follower = Follower::new(db.database().clone(), source, 0, 20);
         // Long enough for a connection now and then, too short for most calls.
         tokio::spawn(follow(follower, Some(Duration::from_millis(25))))
@@ -141,7 +197,9 @@ async fn a_follower_refuses_a_journal_with_a_hole_however_wide() {
     db.superuser().await.execute(forged, &[]).await.expect("a forgery");
     // Told by a writer that seven are durable, or by nobody; in pages smaller and larger than the hole.
     let seven = tokio::sync::watch::channel(Durable { seen: Seen::default(), position: 7 }).1;
-    for (source, page) in [(Source::Journal, 3), (Source::Journal, 100), (Source::Writer(seven), 3)] {
+    let recent = Recent::start(db.database().clone(), seven.clone()).0;
+    let sources = [Source::Journal, Source::Writer(seven), Source::Recent(recent)];
+    for (source, page) in sources.into_iter().flat_map(|source| [(source.clone(), 3), (source, 100)]) {
         let mut follower = Follower::new(db.database().clone(), source, 0, page);
         if page == 3 {
             assert_eq!(follower.next().await.expect("events").len(), 3);
