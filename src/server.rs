@@ -24,7 +24,7 @@ use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOpti
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::machine::Config as WriterConfig;
 use daybook_store::journal::recent::Recent;
-use daybook_store::journal::{Journal, JournalOptions, bell};
+use daybook_store::journal::{BY_KEY, Journal, JournalOptions, bell};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem, System};
 use daybook_store::{Database, Role, schema};
@@ -115,7 +115,7 @@ impl Server {
         let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real)
             .map_err(|e| Failure::failed(&e))?;
         let files = Arc::new(files);
-        let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 4, ""), files.clone(), system.clone()));
+        let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 4, BY_KEY), files.clone(), system.clone()));
         keys.apply_erasure_list().await.map_err(|e| Failure::failed(&e))?;
         let sealer = Sealer::new(keys, system.clone());
 

@@ -6,6 +6,7 @@ use crate::exit::Failure;
 use clap::Args;
 use daybook_projections::engine::{Options, RebuildProgress};
 use daybook_projections::{Model, Parts, read_models};
+use daybook_store::journal::BY_KEY;
 use daybook_store::journal::follow::Source;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem};
@@ -41,7 +42,7 @@ async fn carry_out(settled: &Settled, model: &Model, base: &Base) -> Result<(), 
         &Real,
     )
     .map_err(|e| Failure::failed(&e))?;
-    let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, ""), Arc::new(files), system.clone()));
+    let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, BY_KEY), Arc::new(files), system.clone()));
     let bar = super::bar("events");
     let parts = Parts {
         database: base.database.clone(),

@@ -9,6 +9,7 @@ use daybook_domain::TenantId;
 use daybook_projections::read_models;
 use daybook_projections::replay::replay;
 use daybook_store::Role;
+use daybook_store::journal::BY_KEY;
 use daybook_store::journal::log::{self, Moment};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, SharedSystem};
@@ -72,7 +73,7 @@ async fn carry_out(settled: &Settled, arguments: &Arguments, base: &Base) -> Res
     };
     let files = KeyFiles::open(&settled.keys_dir(), false, "", &Real).map_err(|e| Failure::failed(&e))?;
     let system: SharedSystem = Arc::new(Real);
-    let keys = KeyStore::new(base.database.pool(Role::Writer, 2, ""), Arc::new(files), system.clone());
+    let keys = KeyStore::new(base.database.pool(Role::Writer, 2, BY_KEY), Arc::new(files), system.clone());
     let sealer = Sealer::new(Arc::new(keys), system);
     let bar = super::bar("events");
     let shown = |done, of| {

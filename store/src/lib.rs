@@ -6,6 +6,7 @@
 pub mod access;
 pub mod checkpoints;
 pub mod codec;
+mod combine;
 pub mod cqrs;
 pub mod database;
 pub mod export;

@@ -3,6 +3,7 @@
 
 use super::append::{Append, AppendError, ClaimKey, CommandStamp, Outcome, Seen, StreamId, StreamKey};
 use super::recorded::{COLUMNS, COLUMNS_COUNT, RecordedEvent, signed, unsigned};
+use crate::combine;
 use crate::database::{DatabaseError, Pool};
 use crate::keys::keyed_hash;
 use daybook_domain::TenantId;
@@ -116,6 +117,51 @@ pub(super) async fn load(
     Ok((Loaded { events, seen }, head))
 }
 
+/// Events that come with each of several streams that are loaded together; the rest follows in pages.
+pub(super) const BEGINNING_MAX: i64 = 100;
+
+/// A stream from its first event on, to be loaded together with others.
+#[derive(Clone, Debug)]
+pub(super) struct Beginning(pub(super) StreamKey);
+
+impl combine::Question for Beginning {
+    type Answer = (Loaded, Option<RightEdge>);
+
+    async fn ask(pool: &Pool, questions: &[Self]) -> Result<Vec<Self::Answer>, DatabaseError> {
+        let sql = format!(
+            "select b.batch, b.epoch, q.n, {COLUMNS}, h.size, h.edge
+             from (select batch, epoch from journal.batches order by batch desc limit 1) b
+             cross join (select generate_series(1, array_length($1::uuid[], 1)), unnest($1::uuid[]), unnest($2::text[]),
+                                unnest($3::uuid[])) q(n, tenant, kind, id)
+             left join lateral (select s.position from journal.stream_events s
+                                where s.tenant_id = q.tenant and s.stream_type = q.kind and s.stream_id = q.id
+                                order by s.sequence limit $4) s on true
+             left join journal.events e on e.position = s.position
+             left join lateral (select size, edge from journal.tenant_heads where tenant_id = q.tenant
+                                order by size desc limit 1) h on coalesce(e.sequence, 1) = 1
+             order by q.n, e.sequence"
+        );
+        let tenants: Vec<Uuid> = questions.iter().map(|q| q.0.tenant.0).collect();
+        let kinds: Vec<&str> = questions.iter().map(|q| q.0.stream.kind).collect();
+        let ids: Vec<Uuid> = questions.iter().map(|q| q.0.stream.id).collect();
+        let rows = pool.query(&sql, &[&tenants, &kinds, &ids, &BEGINNING_MAX]).await?;
+        let mut loaded: Vec<Self::Answer> =
+            questions.iter().map(|_| (Loaded { events: Vec::new(), seen: Seen::default() }, None)).collect();
+        for row in &rows {
+            let number = usize::try_from(row.get::<_, i32>(2)).unwrap_or_default();
+            let Some((loaded, edge)) = number.checked_sub(1).and_then(|n| loaded.get_mut(n)) else { continue };
+            if edge.is_none() {
+                loaded.seen = Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) };
+                *edge = Some(head(row, 3 + COLUMNS_COUNT)?);
+            }
+            if row.get::<_, Option<i64>>(3).is_some() {
+                loaded.events.push(RecordedEvent::from_row(row, 3));
+            }
+        }
+        Ok(loaded)
+    }
+}
+
 /// Events of several streams of one tenant, each after a sequence number of its own: the number of the stream in
 /// `streams` with each event, streams in their order and events oldest first. At most `limit` of them.
 pub(super) async fn load_many(
@@ -191,9 +237,17 @@ impl Question {
     }
 }
 
+impl combine::Question for Question {
+    type Answer = Facts;
+
+    async fn ask(pool: &Pool, questions: &[Self]) -> Result<Vec<Facts>, DatabaseError> {
+        facts(pool, questions).await
+    }
+}
+
 /// The facts for each of the questions, all as of one moment. The streams and claims of all of them travel in
 /// the same arrays, of which each has its stretch.
-pub(super) async fn facts(pool: &Pool, questions: &[Question]) -> Result<Vec<Facts>, DatabaseError> {
+async fn facts(pool: &Pool, questions: &[Question]) -> Result<Vec<Facts>, DatabaseError> {
     let tenants: Vec<Uuid> = questions.iter().map(|q| q.tenant.0).collect();
     let command_tenants: Vec<Uuid> = questions.iter().map(|q| q.command.0.0).collect();
     let commands: Vec<Uuid> = questions.iter().map(|q| q.command.1).collect();

@@ -5,7 +5,6 @@
 
 pub mod append;
 pub mod bell;
-mod combine;
 mod driver;
 pub mod follow;
 pub mod log;
@@ -22,14 +21,14 @@ pub use driver::{Durable, Message, Seat, Standing};
 pub use lookup::{Loaded, resolve};
 pub use recorded::RecordedEvent;
 
+use crate::combine::Combiner;
 use crate::database::{Database, DatabaseError, Pool, Role};
 use crate::keys::keyed_hash;
 use crate::system::SharedSystem;
-use combine::Combiner;
 use daybook_domain::TenantId;
 use daybook_tlog::RightEdge;
 use driver::Driver;
-use lookup::Question;
+use lookup::{BEGINNING_MAX, Beginning, Question};
 use lru::LruCache;
 use machine::{Answer, Config, Prepared, Writer};
 use sha2::{Digest, Sha256};
@@ -86,7 +85,8 @@ pub struct Journal {
 
 struct Inner {
     pool: Pool,
-    look_ups: Combiner,
+    look_ups: Combiner<Question>,
+    loads: Combiner<Beginning>,
     /// Trees of tenants that were loaded and have not been appended to since, each as of a moment.
     heads: Mutex<LruCache<TenantId, (Seen, RightEdge)>>,
     requests: mpsc::Sender<Message>,
@@ -151,10 +151,10 @@ impl Journal {
         let (standing_tx, standing) = watch::channel(Standing::default());
         let (durable_tx, durable) = watch::channel(Durable::default());
         let pool = database.pool(Role::Writer, options.pool_size, BY_KEY);
-        let look_ups = Combiner::new(pool.clone());
+        let (look_ups, loads) = (Combiner::new(pool.clone()), Combiner::new(pool.clone()));
         let heads = Mutex::new(LruCache::new(LOADED_HEADS_MAX));
         let inner =
-            Inner { pool, look_ups, heads, requests, standing, durable, append_timeout: options.append_timeout };
+            Inner { pool, look_ups, loads, heads, requests, standing, durable, append_timeout: options.append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
     }
@@ -209,14 +209,20 @@ impl Journal {
     /// # Errors
     /// When the database cannot be asked.
     pub async fn load(&self, key: &StreamKey, after: u64) -> Result<Loaded, DatabaseError> {
-        let limit = i64::from(LOAD_PAGE);
-        let (mut loaded, head) = lookup::load(&self.inner.pool, key, after, limit).await?;
+        let mut limit = i64::from(LOAD_PAGE);
+        let (mut loaded, head) = if after == 0 {
+            limit = BEGINNING_MAX;
+            self.inner.loads.ask(Beginning(key.clone())).await?
+        } else {
+            lookup::load(&self.inner.pool, key, after, limit).await?
+        };
         if let Some(head) = head {
             self.inner.heads().put(key.tenant, (loaded.seen, head));
         }
         let mut page = loaded.events.len();
-        while page == usize::from(LOAD_PAGE) {
+        while i64::try_from(page).is_ok_and(|page| page == limit) {
             let last = loaded.events.last().map_or(after, |e| e.sequence);
+            limit = i64::from(LOAD_PAGE);
             let (next, _) = lookup::load(&self.inner.pool, key, last, limit).await?;
             // Each page is a snapshot of its own; the first vouches only for what it saw, and the
             // writer compares the version with what changed since.
@@ -390,7 +396,7 @@ impl Journal {
                 let (look_ups, question) = (&self.inner.look_ups, &Question::of(&append));
                 let facts = self
                     .in_epoch(
-                        move || async move { look_ups.facts(question.clone()).await.map(|facts| (facts.seen, facts)) },
+                        move || async move { look_ups.ask(question.clone()).await.map(|facts| (facts.seen, facts)) },
                     )
                     .await?;
                 refusal = match judge(&append, &facts) {

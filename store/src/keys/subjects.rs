@@ -1,7 +1,8 @@
 //! Keys of tenants and of data subjects, wrapped in the database, unwrapped in a bounded cache.
 
 use super::files::KeyFiles;
-use crate::database::Pool;
+use crate::combine::{Combiner, Question};
+use crate::database::{DatabaseError, Pool};
 use crate::system::SharedSystem;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
@@ -27,7 +28,7 @@ pub enum KeyError {
     #[error("a wrapped key of tenant {0} cannot be opened: root.key is not the one it was made with")]
     WrongRoot(TenantId),
     #[error("the key store cannot be reached")]
-    Database(#[from] crate::database::DatabaseError),
+    Database(#[from] DatabaseError),
     #[error("the erasure list {path} cannot be written")]
     ErasureList { path: PathBuf, source: std::io::Error },
 }
@@ -36,8 +37,57 @@ pub(super) type SubjectKey = Zeroizing<[u8; 32]>;
 /// `None` is a tombstone.
 type Cached = Option<SubjectKey>;
 
+/// Keys of a tenant's subjects, to be looked up together with others.
+#[derive(Clone)]
+struct Wanted {
+    tenant: TenantId,
+    subjects: Vec<uuid::Uuid>,
+}
+
+/// A subject's key under its tenant's, and that under the root key.
+struct Wrapped {
+    subject: SubjectId,
+    /// `None` is a tombstone.
+    wrapped: Option<Vec<u8>>,
+    tenant_key: Vec<u8>,
+}
+
+impl Question for Wanted {
+    /// Of those that have a key, or a tombstone.
+    type Answer = Vec<Wrapped>;
+
+    async fn ask(pool: &Pool, questions: &[Self]) -> Result<Vec<Self::Answer>, DatabaseError> {
+        let wanted = || {
+            (0i32..)
+                .zip(questions)
+                .flat_map(|(n, question)| question.subjects.iter().map(move |id| (n, question.tenant, id)))
+        };
+        let numbers: Vec<i32> = wanted().map(|(n, ..)| n).collect();
+        let tenants: Vec<uuid::Uuid> = wanted().map(|(_, tenant, _)| tenant.0).collect();
+        let subjects: Vec<uuid::Uuid> = wanted().map(|(.., subject)| *subject).collect();
+        let rows = pool
+            .query(
+                "select q.n, s.subject_id, s.wrapped, t.wrapped
+                 from (select unnest($1::int[]), unnest($2::uuid[]), unnest($3::uuid[])) q(n, tenant, subject)
+                 join keys.subject_keys s on s.tenant_id = q.tenant and s.subject_id = q.subject
+                 join keys.tenant_keys t on t.tenant_id = q.tenant",
+                &[&numbers, &tenants, &subjects],
+            )
+            .await?;
+        let mut found: Vec<Self::Answer> = questions.iter().map(|_| Vec::new()).collect();
+        for row in rows {
+            let place = usize::try_from(row.get::<_, i32>(0)).ok().and_then(|n| found.get_mut(n));
+            if let Some(found) = place {
+                found.push(Wrapped { subject: SubjectId(row.get(1)), wrapped: row.get(2), tenant_key: row.get(3) });
+            }
+        }
+        Ok(found)
+    }
+}
+
 pub struct KeyStore {
     pool: Pool,
+    look_ups: Combiner<Wanted>,
     files: Arc<KeyFiles>,
     system: SharedSystem,
     cache: Mutex<LruCache<(TenantId, SubjectId), Cached>>,
@@ -46,7 +96,13 @@ pub struct KeyStore {
 impl KeyStore {
     /// `pool` must be one of the writer role.
     pub fn new(pool: Pool, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
-        KeyStore { pool, files, system, cache: Mutex::new(LruCache::new(CACHED_MAX)) }
+        KeyStore {
+            look_ups: Combiner::new(pool.clone()),
+            pool,
+            files,
+            system,
+            cache: Mutex::new(LruCache::new(CACHED_MAX)),
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, LruCache<(TenantId, SubjectId), Cached>> {
@@ -127,21 +183,11 @@ impl KeyStore {
         if unknown.is_empty() {
             return Ok(found);
         }
-        let rows = self
-            .pool
-            .query(
-                "select s.subject_id, s.wrapped, t.wrapped from keys.subject_keys s join keys.tenant_keys t using (tenant_id)
-                 where s.tenant_id = $1 and s.subject_id = any($2)",
-                &[&tenant.0, &unknown],
-            )
-            .await?;
-        for row in rows {
-            let subject = SubjectId(row.get(0));
-            let wrapped: Option<Vec<u8>> = row.get(1);
+        for Wrapped { subject, wrapped, tenant_key } in self.look_ups.ask(Wanted { tenant, subjects: unknown }).await? {
             let key = match wrapped {
                 None => None,
                 Some(wrapped) => {
-                    let tenant_key = unwrap(self.files.root(), row.get(2), tenant.0.as_bytes())
+                    let tenant_key = unwrap(self.files.root(), &tenant_key, tenant.0.as_bytes())
                         .ok_or(KeyError::WrongRoot(tenant))?;
                     Some(
                         unwrap(&tenant_key, &wrapped, &subject_aad(tenant, subject))
@@ -149,7 +195,10 @@ impl KeyStore {
                     )
                 }
             };
-            self.cache().put((tenant, subject), key.clone());
+            let mut cache = self.cache();
+            // Erased while this was on its way: what was forgotten stays forgotten.
+            let key = key.filter(|_| !matches!(cache.peek(&(tenant, subject)), Some(None)));
+            cache.put((tenant, subject), key.clone());
             found.insert(subject, key);
         }
         Ok(found)

@@ -1,6 +1,6 @@
 //! Look-ups that are answered together are answered each for itself.
 
-use daybook_store::journal::{AppendError, Known, StreamId};
+use daybook_store::journal::{AppendError, Known, StreamId, StreamKey};
 use daybook_testing::{TestDatabase, append, event, tenant};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -70,4 +70,37 @@ async fn many_streams_are_loaded_together_however_long_they_are() {
         assert_eq!((&whole.events, whole.seen.epoch), (events, seen.epoch));
     }
     assert_eq!(journal.load_many(t, &[]).await.expect("nothing").1.len(), 0);
+}
+
+#[tokio::test]
+async fn of_two_hundred_who_load_at_once_each_gets_its_own_stream_whole() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    // Shorter than what comes together, just as long, longer, and longer than a page of the rest.
+    let lengths = [0, 1, 2, 99, 100, 101, 350, 5_101];
+    let tenants = [tenant(), tenant(), tenant()];
+    for t in tenants {
+        for (n, length) in (0..).zip(lengths) {
+            for begin in (0..length).step_by(1_000) {
+                let events = (begin..length.min(begin + 1_000)).map(|at| event(&format!(r#"{{"n":{n},"at":{at}}}"#)));
+                let append = append(t, Uuid::from_u128(n), begin, events.collect());
+                journal.append(append, Known::default()).await.expect("an append");
+            }
+        }
+    }
+    let loads = (0..200usize).map(|call| {
+        let (journal, t, n) = (journal.clone(), tenants[call % 3], call % lengths.len());
+        let stream = StreamId { kind: "thing", id: Uuid::from_u128(n as u128) };
+        async move { (t, n, journal.load(&StreamKey { tenant: t, stream }, 0).await.expect("loaded")) }
+    });
+    let durable = journal.durable().borrow().seen;
+    for (t, n, loaded) in join_all(loads).await {
+        assert_eq!(loaded.events.len() as u64, lengths[n], "stream {n}");
+        assert_eq!(loaded.seen, durable);
+        for (at, event) in loaded.events.iter().enumerate() {
+            assert_eq!((event.tenant, event.stream_id.as_u128()), (t, n as u128));
+            assert_eq!(event.sequence, at as u64 + 1);
+            assert_eq!(event.payload, format!(r#"{{"n":{n},"at":{at}}}"#));
+        }
+    }
 }

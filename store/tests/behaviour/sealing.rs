@@ -220,6 +220,33 @@ async fn a_missing_key_is_a_fault_and_never_looks_like_an_erasure() {
 }
 
 #[tokio::test]
+async fn of_many_who_ask_for_keys_at_once_each_gets_those_of_its_own_subject() {
+    let s = sealed().await;
+    // The same subject in half of the tenants: the tenant makes the difference.
+    let subjects = [SubjectId(Real.uuid_v4()), SubjectId(Real.uuid_v4())];
+    let mut texts = Vec::new();
+    for n in 0..60 {
+        let (tenant, subject) = (tenant(), subjects[n % 2]);
+        let encoded = codec::encode(&registered(subject)).expect("an event");
+        let text = s.sealer.seal(tenant, s.event, encoded.payload).await.expect("a seal");
+        texts.push((tenant, text));
+    }
+    s.sealer.keys().erase(texts[7].0, subjects[1]).await.expect("an erasure");
+    s.tamper(&format!("delete from keys.subject_keys where tenant_id = '{}'", texts[8].0)).await;
+    let fresh = s.fresh();
+    let opening = texts.iter().map(|(tenant, text)| fresh.open(*tenant, s.event, text));
+    for (n, opened) in futures_util::future::join_all(opening).await.into_iter().enumerate() {
+        match (n, opened) {
+            (7, opened) => assert!(opened.expect("it opens").contains(r#""erased":true"#)),
+            (8, Err(SealError::Key(KeyError::Missing { tenant, subject }))) => {
+                assert_eq!((tenant, subject), (texts[8].0, subjects[0]));
+            }
+            (n, opened) => assert!(opened.unwrap_or_else(|e| panic!("{n}: {e}")).contains(SECRET), "{n}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn another_root_key_is_named_and_neither_reads_nor_writes() {
     let s = sealed().await;
     let other = sealer(&s.db, &s.directory.path().join("other"));

@@ -1,9 +1,8 @@
 //! Look-ups that arrive while others are under way are answered together, by one statement: where many callers
 //! ask at once, most of what a look-up costs is the way there and back.
 
-use super::lookup::{self, Facts, Question};
 use crate::database::{DatabaseError, Pool};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Statements under way at once.
@@ -11,29 +10,44 @@ const RUNNING_MAX: usize = 4;
 /// Questions that one statement answers.
 const TOGETHER_MAX: usize = 64;
 
-type Answer = Result<Facts, DatabaseError>;
+/// A question that can be asked together with others.
+pub(crate) trait Question: Clone + Send + Sync + 'static {
+    type Answer: Send + 'static;
 
-#[derive(Default)]
-struct Waiting {
+    /// The answers to all of them, in their order, by one statement.
+    fn ask(pool: &Pool, questions: &[Self]) -> impl Future<Output = Result<Vec<Self::Answer>, DatabaseError>> + Send;
+}
+
+type Answer<Q> = Result<<Q as Question>::Answer, DatabaseError>;
+
+struct Waiting<Q: Question> {
     /// Bounded by the callers, each of whom waits for one.
-    questions: Vec<(Question, oneshot::Sender<Answer>)>,
+    questions: Vec<(Q, oneshot::Sender<Answer<Q>>)>,
     running: usize,
 }
 
-/// Shared by all callers; cloning is cheap.
-#[derive(Clone)]
-pub(super) struct Combiner {
+struct Inner<Q: Question> {
     pool: Pool,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Mutex<Waiting<Q>>,
 }
 
-impl Combiner {
-    pub(super) fn new(pool: Pool) -> Self {
-        Combiner { pool, waiting: Arc::default() }
+/// Shared by all callers; cloning is cheap.
+pub(crate) struct Combiner<Q: Question>(Arc<Inner<Q>>);
+
+impl<Q: Question> Clone for Combiner<Q> {
+    fn clone(&self) -> Self {
+        Combiner(self.0.clone())
+    }
+}
+
+impl<Q: Question> Combiner<Q> {
+    pub(crate) fn new(pool: Pool) -> Self {
+        Combiner(Arc::new(Inner { pool, waiting: Mutex::new(Waiting { questions: Vec::new(), running: 0 }) }))
     }
 
-    /// What the writer will take on trust for one append.
-    pub(super) async fn facts(&self, question: Question) -> Answer {
+    /// # Errors
+    /// When the database cannot be asked.
+    pub(crate) async fn ask(&self, question: Q) -> Answer<Q> {
         let (sender, answer) = oneshot::channel();
         let starts = {
             let mut waiting = self.lock();
@@ -52,12 +66,12 @@ impl Combiner {
     async fn run(self) {
         let mut running = Running { combiner: &self, counted: true };
         while let Some(together) = running.next() {
-            let (questions, mut senders): (Vec<Question>, Vec<_>) = together.into_iter().unzip();
-            match lookup::facts(&self.pool, &questions).await {
+            let (questions, mut senders): (Vec<Q>, Vec<_>) = together.into_iter().unzip();
+            match self.all(&questions).await {
                 Ok(all) => {
-                    for (sender, facts) in senders.into_iter().zip(all) {
+                    for (sender, answer) in senders.into_iter().zip(all) {
                         // Whoever asked may have given up.
-                        let _ = sender.send(Ok(facts));
+                        let _ = sender.send(Ok(answer));
                     }
                 }
                 Err(error) if senders.len() == 1 => {
@@ -66,9 +80,9 @@ impl Combiner {
                 // One error cannot be told twice, and may be the fault of one question.
                 Err(_) => {
                     for (question, sender) in questions.into_iter().zip(senders) {
-                        let alone = lookup::facts(&self.pool, &[question]).await;
-                        let _ = sender.send(alone.and_then(|mut facts| {
-                            facts.pop().ok_or_else(|| DatabaseError::Unsuitable("the look-up found nothing".into()))
+                        let alone = self.all(&[question]).await;
+                        let _ = sender.send(alone.and_then(|mut answers| {
+                            answers.pop().ok_or_else(|| DatabaseError::Unsuitable("the look-up found nothing".into()))
                         }));
                     }
                 }
@@ -76,19 +90,28 @@ impl Combiner {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn all(&self, questions: &[Q]) -> Result<Vec<Q::Answer>, DatabaseError> {
+        let answers = Q::ask(&self.0.pool, questions).await?;
+        if answers.len() == questions.len() {
+            Ok(answers)
+        } else {
+            Err(DatabaseError::Unsuitable("a look-up gave another number of answers than there were questions".into()))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<Q>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Counts as running until it is over, however it ends.
-struct Running<'a> {
-    combiner: &'a Combiner,
+struct Running<'a, Q: Question> {
+    combiner: &'a Combiner<Q>,
     counted: bool,
 }
 
-impl Running<'_> {
-    fn next(&mut self) -> Option<Vec<(Question, oneshot::Sender<Answer>)>> {
+impl<Q: Question> Running<'_, Q> {
+    fn next(&mut self) -> Option<Vec<(Q, oneshot::Sender<Answer<Q>>)>> {
         let mut waiting = self.combiner.lock();
         let count = waiting.questions.len().min(TOGETHER_MAX);
         if count == 0 {
@@ -101,7 +124,7 @@ impl Running<'_> {
     }
 }
 
-impl Drop for Running<'_> {
+impl<Q: Question> Drop for Running<'_, Q> {
     fn drop(&mut self) {
         if self.counted {
             self.combiner.lock().running -= 1;
