@@ -41,6 +41,8 @@ use tokio::task::JoinHandle;
 
 /// How long open requests may take once the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what it is sent.
+const STALLED_MAX: Duration = Duration::from_secs(30);
 /// How long history may go unsigned.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -177,7 +179,7 @@ impl Server {
         let tokens = Arc::new(Watched::new(tokens(settled, more, system.as_ref())?, access.clone()));
         let ids = system.clone();
         let metrics = Metrics::new(system.utc().timestamp());
-        let sockets = transport::Sockets::new(10_000);
+        let sockets = transport::Sockets::new(10_000).per_caller(5_000);
         let origins = origins(&serving.origins(&settled.file));
         let settings = transport::Settings {
             limits: transport::Limits::default(),
@@ -220,6 +222,7 @@ impl Server {
         );
 
         let mut until = stopping.clone();
+        let listener = transport::listening(listener, STALLED_MAX);
         let http = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
             .with_graceful_shutdown(async move {
                 // An error means that the sender is gone, which is an end as well.

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use uuid::Uuid;
 
-use super::{AT_LEAST_HEADER, CORRELATION_HEADER, IDEMPOTENCY_HEADER};
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, IDEMPOTENCY_HEADER, LAST_EVENT_HEADER};
 
 /// Names one request in logs, events and error messages. 1–128 letters, digits, `.`, `_`, `:`, `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,6 +53,14 @@ impl AtLeast {
             return Ok(None);
         }
         single(headers, AT_LEAST_HEADER).and_then(Self::parse).map(Some).ok_or(())
+    }
+
+    /// From `Last-Event-ID`; an empty one says that no event had an id. `Err` when it is there but not a position.
+    pub(crate) fn last_event(headers: &HeaderMap) -> Result<Option<Self>, ()> {
+        match headers.contains_key(LAST_EVENT_HEADER).then(|| single(headers, LAST_EVENT_HEADER)) {
+            None | Some(Some("")) => Ok(None),
+            Some(text) => text.and_then(Self::parse).map(Some).ok_or(()),
+        }
     }
 }
 

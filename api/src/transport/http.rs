@@ -1,4 +1,5 @@
-//! GraphQL over HTTP: one operation per request, by POST with a JSON body or, queries only, by GET.
+//! GraphQL over HTTP: one operation per request, by POST with a JSON body or, queries only, by GET. What is answered in
+//! more than one part, or shall be, becomes an event stream.
 //!
 //! Statuses follow the specification's two columns: a request that is not well-formed is a 4xx in both formats; a
 //! document that is refused is 400 in `application/graphql-response+json` and 200 in `application/json`.
@@ -14,22 +15,27 @@ use axum::{
 };
 use bytes::BytesMut;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Surroundings, Transport,
+    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Settings, Surroundings, Transport,
     caller::Caller,
     context::{AtLeast, CorrelationId, bearer, idempotency_key},
     edge::Operation,
     execute,
     fault::{Outcome, code, code_of, coded, internal},
     idempotency,
-    negotiate::{self, Format},
+    negotiate::{self, Accepted, EventStream, Format},
     operation,
     params::{Params, ParamsError},
     position,
-    prepare::prepare,
-    ws,
+    prepare::{Prepared, prepare},
+    sse, ws,
 };
+
+/// What to do with a subscription.
+const SUBSCRIBE: &str = "A subscription comes by POST with `Accept: text/event-stream`, or by WebSocket with the \
+     subprotocol `graphql-transport-ws`";
 
 /// A request that is turned away before its document is looked at.
 struct Refusal {
@@ -83,17 +89,18 @@ pub(super) async fn answer<E: Executor, A: Authenticate>(
     let named = parts.extensions.get::<CorrelationId>().cloned().or_else(|| CorrelationId::of(&parts.headers));
     let correlation = named.unwrap_or_else(|| transport.new_correlation());
     let accepted = negotiate::accepted(&parts.headers);
-    let format = accepted.unwrap_or(Format::Json);
+    let format = accepted.format.unwrap_or(Format::Json);
 
     let served = async {
         if wants_socket(&parts) {
             return upgrade(transport, &mut parts, correlation.clone()).await;
         }
-        if accepted.is_none() {
-            let message = "Accept `application/graphql-response+json` or `application/json`, in UTF-8";
+        if accepted.format.is_none() && accepted.stream == EventStream::Refused {
+            let message =
+                "Accept `application/graphql-response+json`, `application/json` or `text/event-stream`, in UTF-8";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::BAD_USER_INPUT, message));
         }
-        serve(&transport, &parts, body, format, &correlation).await
+        serve(&transport, &parts, body, accepted, &correlation).await
     };
     let mut response = match AssertUnwindSafe(served).catch_unwind().await {
         Ok(Ok(response)) => response,
@@ -119,24 +126,25 @@ fn wants_socket(parts: &Parts) -> bool {
 }
 
 async fn serve<E: Executor, A: Authenticate>(
-    transport: &Transport<E, A>,
+    transport: &Arc<Transport<E, A>>,
     parts: &Parts,
     body: Body,
-    format: Format,
+    accepted: Accepted,
     correlation: &CorrelationId,
 ) -> Result<Response, Refusal> {
     let limits = &transport.settings.limits;
+    let format = accepted.format.unwrap_or(Format::Json);
     let by_get = parts.method == Method::GET;
     if !(by_get && limits.get_queries || parts.method == Method::POST) {
         let allow = if limits.get_queries { "GET, POST" } else { "POST" };
         return Err(Refusal::method("Send a POST with a JSON body").header(header::ALLOW, allow));
     }
-    let credential =
-        bearer(&parts.headers).and_then(|token| transport.authenticate.authenticate(token)).ok_or_else(|| {
-            let message = "No valid credential: send `Authorization: Bearer <token>`";
-            Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
-                .header(header::WWW_AUTHENTICATE, "Bearer")
-        })?;
+    let known = |token| Some((transport.authenticate.authenticate(token)?, token));
+    let (credential, token) = bearer(&parts.headers).and_then(known).ok_or_else(|| {
+        let message = "No valid credential: send `Authorization: Bearer <token>`";
+        Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
+            .header(header::WWW_AUTHENTICATE, "Bearer")
+    })?;
     let mut params = if by_get {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| Refusal::bad(format!("The query string cannot be read: {error}")))?;
@@ -150,7 +158,25 @@ async fn serve<E: Executor, A: Authenticate>(
         .map_err(|()| Refusal::bad("`Idempotency-Key` is not 1 to 255 printable characters, given once"))?
         .map(|key| idempotency::command_id(key, A::namespace(&credential)));
 
-    let prepared = match prepare(params, limits) {
+    params.last_event = AtLeast::last_event(&parts.headers)
+        .map_err(|()| Refusal::bad("`Last-Event-ID` is not a position: send the `id` of the last event that came"))?;
+
+    let prepared = prepare(params, limits);
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least, caller };
+    if streams(accepted.stream, &prepared) {
+        if by_get {
+            return Err(Refusal::method("An event stream comes by POST").header(header::ALLOW, "POST"));
+        }
+        let caller = A::namespace(&surroundings.credential);
+        let seat = transport.settings.sockets.seat(caller, admit(&transport.settings)?).map_err(|_| {
+            let message = "You have too many sockets and event streams open: close one";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, code::LIMIT_EXCEEDED, message).header(header::RETRY_AFTER, "5")
+        })?;
+        let peer = sse::Peer { bearer: token.to_owned(), seat };
+        return Ok(sse::open(transport.clone(), prepared, surroundings, peer));
+    }
+    let prepared = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Ok(finish(Outcome::Refused(vec![error]), format)),
     };
@@ -161,16 +187,10 @@ async fn serve<E: Executor, A: Authenticate>(
             return Err(Refusal::method("A mutation comes by POST").header(header::ALLOW, "POST"));
         }
         OperationType::Subscription if by_get => {
-            let message = "A subscription comes by WebSocket, with the subprotocol `graphql-transport-ws`";
-            return Err(Refusal::method(message).header(header::ALLOW, "POST"));
+            return Err(Refusal::method(SUBSCRIBE).header(header::ALLOW, "POST"));
         }
-        OperationType::Subscription => {
-            let message = "A subscription comes by WebSocket, with the subprotocol `graphql-transport-ws`";
-            return Err(Refusal::bad(message));
-        }
+        OperationType::Subscription => return Err(Refusal::bad(SUBSCRIBE)),
     }
-    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
-    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least, caller };
     let name = prepared.request.operation_name.as_deref().map(operation::short);
     let kind = operation::kind(prepared.kind);
     let mut running = transport.settings.metrics.begin(kind);
@@ -181,6 +201,27 @@ async fn serve<E: Executor, A: Authenticate>(
     let mut response = finish(outcome, format);
     response.extensions_mut().insert(Operation { name, kind, outcome: told });
     Ok(response)
+}
+
+/// Whether the answer is an event stream: where nothing else is taken or the client prefers it, and for what has more
+/// than one part.
+fn streams(accepted: EventStream, prepared: &Result<Prepared, ServerError>) -> bool {
+    match accepted {
+        EventStream::Refused => false,
+        EventStream::Possible => matches!(prepared, Ok(prepared) if prepared.kind == OperationType::Subscription),
+        EventStream::Preferred => true,
+    }
+}
+
+/// A place among the sockets and event streams, when there is room and the server is not stopping.
+fn admit(settings: &Settings) -> Result<OwnedSemaphorePermit, Refusal> {
+    let busy = |message| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "5")
+    };
+    if *settings.shutdown.borrow() {
+        return Err(busy("The server is stopping: try again"));
+    }
+    settings.sockets.admit().ok_or_else(|| busy("Too many sockets and event streams are open: try again later"))
 }
 
 /// Whatever a web form can send across origins without a preflight is refused, and so is a compressed body, whose
@@ -294,20 +335,14 @@ async fn upgrade<E: Executor, A: Authenticate>(
         let message = "This origin may not open a socket: have it added to the allowed origins";
         return Err(Refusal::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message));
     }
-    let busy = |message| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "5")
-    };
-    if *settings.shutdown.borrow() {
-        return Err(busy("The server is stopping: try again"));
-    }
-    let permit = settings.sockets.admit().ok_or_else(|| busy("Too many sockets are open: try again later"))?;
+    let permit = Some(admit(settings)?);
     let offer = WebSocketUpgrade::from_request_parts(parts, &())
         .await
         .map_err(|rejection| Refusal::bad(format!("This is no WebSocket handshake: {rejection}")))?;
     let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let bearer = bearer(&parts.headers).map(str::to_owned);
-    let peer = ws::Peer { bearer, correlation, at_least, caller, _permit: permit };
+    let peer = ws::Peer { bearer, correlation, at_least, caller, permit };
     let limits = settings.limits.socket.clone();
     Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
 }

@@ -1,4 +1,4 @@
-//! What one request, one socket and one document may cost at most.
+//! What one request, one socket, one event stream and one document may cost at most.
 //!
 //! The same figures hold on HTTP and on WebSocket: both go through the same preparation. Nothing here knows the
 //! schema; limits that need it (page sizes, rate per tenant) belong to the resolvers.
@@ -38,11 +38,12 @@ pub struct Limits {
     pub directives_max: u64,
     /// Whether `GET` may carry a query; mutations and subscriptions never come by `GET`.
     pub get_queries: bool,
-    /// Limits of a WebSocket.
+    /// Limits of a WebSocket, and of an event stream where they can be its too.
     pub socket: SocketLimits,
 }
 
-/// Limits of one WebSocket; an operation on it is bound by [`Limits`] as well.
+/// Limits of one WebSocket; an operation on it is bound by [`Limits`] as well. An event stream is a socket with one
+/// operation: its comments are the pings, which nothing answers.
 #[derive(Debug, Clone)]
 pub struct SocketLimits {
     /// Bytes of one message from the client; a longer one closes the socket with 1009.
@@ -51,7 +52,8 @@ pub struct SocketLimits {
     pub operations_per_socket_max: usize,
     /// Time until `connection_init` must have come; else 4408.
     pub init_timeout: Duration,
-    /// How often an idle peer is pinged; one that stays silent for two intervals is dropped.
+    /// How often an idle peer is pinged and the token asked about; a socket that stays silent for two intervals is
+    /// dropped.
     pub ping_interval: Duration,
     /// Time in which the peer must take one message; a slower reader is dropped.
     pub send_timeout: Duration,

@@ -1,4 +1,4 @@
-//! GraphQL over HTTP and over WebSocket, to the letter of both specifications.
+//! GraphQL over HTTP, over Server-Sent Events and over WebSocket, to the letter of the three specifications.
 //!
 //! The handlers are ours; parsing, validation and execution are async-graphql's, behind its `Executor`. What the
 //! library leaves open is closed here: mutations by GET or from a web form, batches, aliases without end, documents
@@ -6,12 +6,16 @@
 //! or a permission: a request carries its [`Authenticate::Credential`], [`CorrelationId`] and, when asked for,
 //! [`AtLeast`] as data, and the resolvers do the rest.
 //!
+//! An event stream (`Accept: text/event-stream`) is an HTTP request like any other whose answer goes on: what is said of
+//! HTTP holds for it.
+//!
 //! | | HTTP | an operation on a socket |
 //! |---|---|---|
 //! | credential | `Authorization: Bearer …` | the same in the payload of `connection_init` or in the handshake |
 //! | correlation id | `X-Correlation-Id` | `extensions.correlationId` |
 //! | command id of a lone mutation | `Idempotency-Key` | |
 //! | at least as new as | `Daybook-At-Least` or `extensions.atLeast` | `extensions.atLeast`, else the socket's last write |
+//! | go on after | `Last-Event-ID` or the argument `after` | the argument `after` |
 
 mod caller;
 mod context;
@@ -21,6 +25,7 @@ pub mod fault;
 mod http;
 mod idempotency;
 mod limits;
+mod listen;
 mod negotiate;
 mod nulls;
 mod operation;
@@ -29,9 +34,11 @@ mod origin;
 mod params;
 mod prepare;
 mod protocol;
+mod resume;
 mod rewrite;
 mod scan;
 mod sockets;
+mod sse;
 mod ws;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -48,6 +55,7 @@ pub(crate) use context::{bearer, idempotency_key};
 pub use edge::{Edge, TRACE_HEADER, surround};
 pub(crate) use idempotency::command_id;
 pub use limits::{Limits, SocketLimits};
+pub use listen::{Listening, listening};
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use sockets::Sockets;
@@ -63,6 +71,9 @@ pub const POSITION_HEADER: &str = "daybook-position";
 pub const AT_LEAST_HEADER: &str = "daybook-at-least";
 /// The header that names a request in logs and events; echoed, or made up when absent.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// The request header with which an event stream is taken up again: the `id` of the last event that came.
+pub const LAST_EVENT_HEADER: &str = "last-event-id";
 
 /// The request header that makes a mutation repeatable: the command id of the one mutation in the document.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
@@ -99,16 +110,16 @@ pub struct Settings {
     pub origins: OriginPolicy,
     /// Makes up correlation ids.
     pub ids: Arc<dyn Fn() -> Uuid + Send + Sync>,
-    /// Counts the open sockets; keep a clone to wait for their end.
+    /// Counts the open sockets and event streams; keep a clone to wait for their end.
     pub sockets: Sockets,
-    /// Turns true when the server stops: sockets are closed with 1001, new ones refused. A dropped sender changes
-    /// nothing.
+    /// Turns true when the server stops: sockets are closed with 1001, event streams end, new ones are refused. A
+    /// dropped sender changes nothing.
     pub shutdown: watch::Receiver<bool>,
     /// Counts operations.
     pub metrics: Metrics,
 }
 
-/// `GET` and `POST /graphql`, and the WebSocket upgrade on the same path.
+/// `GET` and `POST /graphql`, event streams and the WebSocket upgrade on the same path.
 pub fn router<E: Executor, A: Authenticate>(executor: E, authenticate: A, settings: Settings) -> Router {
     let transport = Arc::new(Transport { executor, authenticate, settings });
     let cross_origin = transport.settings.origins.cross_origin();
@@ -131,6 +142,16 @@ struct Transport<E, A> {
 impl<E: Executor, A: Authenticate> Transport<E, A> {
     fn new_correlation(&self) -> CorrelationId {
         CorrelationId::from((self.settings.ids)())
+    }
+
+    /// Waits until the server stops.
+    fn stopping(&self) -> impl Future<Output = ()> + Send + use<E, A> {
+        let mut shutdown = self.settings.shutdown.clone();
+        async move {
+            if shutdown.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 

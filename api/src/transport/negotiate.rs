@@ -21,17 +21,37 @@ impl Format {
     }
 }
 
-/// Chooses the format by `Accept`; `None` when the client takes neither.
+/// What a client takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// How a single answer is written; `None` when the client takes neither.
+    pub(crate) format: Option<Format>,
+    pub(crate) stream: EventStream,
+}
+
+/// Whether the client takes `text/event-stream`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventStream {
+    Refused,
+    /// As much as a single answer, or less: for a subscription, which has more than one.
+    Possible,
+    /// Rather than a single answer: for every operation.
+    Preferred,
+}
+
+/// Chooses by `Accept`.
 ///
-/// The new type is used only when named; a wildcard or nothing at all gets `application/json`.
-pub(crate) fn accepted(headers: &HeaderMap) -> Option<Format> {
+/// The new type and the event stream are used only when named; a wildcard or nothing at all gets `application/json`.
+pub(crate) fn accepted(headers: &HeaderMap) -> Accepted {
+    let single = |format| Accepted { format, stream: EventStream::Refused };
     let mut ranges = Vec::new();
     for value in headers.get_all(header::ACCEPT) {
-        let value = value.to_str().ok()?;
+        let Ok(value) = value.to_str() else { return single(None) };
         ranges.extend(value.split(',').filter(|range| !range.trim().is_empty()).filter_map(range));
     }
     if ranges.is_empty() {
-        return headers.get(header::ACCEPT).is_none_or(|value| value.is_empty()).then_some(Format::Json);
+        let any = headers.get(header::ACCEPT).is_none_or(|value| value.is_empty());
+        return single(any.then_some(Format::Json));
     }
     // The most specific range decides, whatever its weight.
     let weight = |names: &[&str]| {
@@ -39,11 +59,17 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<Format> {
     };
     let named = weight(&["application/graphql-response+json"]);
     let json = weight(&["application/json", "application/*", "*/*"]);
-    match (named, json) {
+    let format = match (named, json) {
         (0, 0) => None,
         (named, json) if named >= json => Some(Format::GraphqlResponse),
         _ => Some(Format::Json),
-    }
+    };
+    let stream = match weight(&["text/event-stream"]) {
+        0 => EventStream::Refused,
+        stream if stream > named.max(json) => EventStream::Preferred,
+        _ => EventStream::Possible,
+    };
+    Accepted { format, stream }
 }
 
 /// A media range and its weight in thousandths. A range of another charset than UTF-8 does not count.
@@ -105,7 +131,29 @@ mod tests {
     fn accept(value: &'static str) -> Option<Format> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static(value));
-        accepted(&headers)
+        accepted(&headers).format
+    }
+
+    #[test]
+    fn an_event_stream_is_written_when_it_is_named() {
+        use EventStream::*;
+        for (value, stream, format) in [
+            ("text/event-stream", Preferred, None),
+            ("text/event-stream; charset=utf-8", Preferred, None),
+            ("text/event-stream, application/json;q=0.5", Preferred, Some(Format::Json)),
+            (
+                "application/graphql-response+json, application/json, text/event-stream",
+                Possible,
+                Some(Format::GraphqlResponse),
+            ),
+            ("text/event-stream;q=0.1, */*", Possible, Some(Format::Json)),
+            ("text/event-stream;q=0, */*", Refused, Some(Format::Json)),
+            ("text/*, */*", Refused, Some(Format::Json)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(value));
+            assert_eq!(accepted(&headers), Accepted { format, stream }, "{value}");
+        }
     }
 
     #[test]
@@ -132,7 +180,7 @@ mod tests {
         ] {
             assert_eq!(accept(value), format, "{value}");
         }
-        assert_eq!(accepted(&HeaderMap::new()), Some(Json));
+        assert_eq!(accepted(&HeaderMap::new()).format, Some(Json));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! One operation on a socket, in a task of its own: what it answers goes into the socket's queue.
+//! One operation on a socket or an event stream, in a task of its own: what it answers goes into the queue of either.
 //!
-//! It knows nothing of the socket. Where there is no room it waits, holding one finished answer and nothing else.
+//! It knows nothing of sockets and streams. Where there is no room it waits, holding one finished answer and nothing else.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use async_graphql::{Executor, parser::types::OperationType};
+use async_graphql::{Executor, ServerError, parser::types::OperationType};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -17,8 +17,7 @@ use super::{
     fault::{Outcome, code, code_of, coded},
     order::Order,
     panicked, position,
-    prepare::prepare,
-    protocol::Outgoing,
+    prepare::{Prepared, prepare},
 };
 
 /// What a kind of operation is called in logs and metrics.
@@ -35,8 +34,9 @@ pub(super) fn short(name: &str) -> String {
     name.chars().take(64).collect()
 }
 
-/// The one line of log of an operation on a socket, written when it ends, however it ends.
+/// The one line of log of an operation, written when it ends, however it ends.
 struct Line {
+    what: &'static str,
     correlation: CorrelationId,
     name: Option<String>,
     running: Running,
@@ -50,55 +50,78 @@ impl Drop for Line {
             operation.name = self.name.as_deref(),
             operation.kind = self.running.kind(),
             operation.outcome = self.running.outcome(),
-            "socket operation"
+            "{}",
+            self.what
         );
     }
 }
 
-/// A message of an operation on its way to the socket.
-pub(super) struct Answer {
-    pub(super) id: Arc<str>,
-    pub(super) number: u64,
-    pub(super) text: String,
+/// How an operation's answers are written for whoever asked: as messages of a socket, or as events of a stream.
+pub(super) trait Speak: Send + Sync + 'static {
+    type Message: Send + 'static;
+    /// What the operation's line of log is called.
+    const LINE: &'static str;
+
+    /// What came of it; more may follow. `at`: where a mutation's write went.
+    fn next(&self, outcome: &Outcome, at: Option<AtLeast>) -> Result<Self::Message, serde_json::Error>;
+    /// Why it ends here. Nothing follows.
+    fn error(&self, errors: &[ServerError]) -> Result<Self::Message, serde_json::Error>;
     /// Nothing follows.
-    pub(super) last: bool,
-    /// Where a mutation's write went.
-    pub(super) position: Option<AtLeast>,
+    fn complete(&self) -> Result<Self::Message, serde_json::Error>;
+}
+
+/// An operation that runs; dropping it cancels it.
+pub(super) struct Task(tokio::task::AbortHandle);
+
+impl Task {
+    pub(super) fn spawn(operation: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(operation).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Runs one operation and hands over what it answers.
-pub(super) struct Runner<E, A: Authenticate> {
+pub(super) struct Runner<E, A: Authenticate, S: Speak> {
     pub(super) transport: Arc<Transport<E, A>>,
-    pub(super) id: Arc<str>,
-    pub(super) number: u64,
-    pub(super) answers: mpsc::Sender<Answer>,
+    pub(super) speak: S,
+    pub(super) answers: mpsc::Sender<S::Message>,
 }
 
-impl<E: Executor, A: Authenticate> Runner<E, A> {
+impl<E: Executor, A: Authenticate, S: Speak> Runner<E, A, S> {
+    /// From its parameters to its end.
     pub(super) async fn run(self, params: Params, mut surroundings: Surroundings<A::Credential>) {
-        let correlation = surroundings.correlation.clone();
         match params.at_least() {
             Ok(None) => {}
             Ok(Some(at_least)) => surroundings.at_least = Some(at_least),
             Err(()) => {
-                let error = coded(code::BAD_USER_INPUT, "`extensions.atLeast` is not a position", None);
-                self.hand_over(Outcome::Refused(vec![error]), true).await;
-                return;
+                return self.refuse(coded(code::BAD_USER_INPUT, "`extensions.atLeast` is not a position", None)).await;
             }
         }
         let limits = &self.transport.settings.limits;
-        let prepared = match std::panic::catch_unwind(AssertUnwindSafe(|| prepare(params, limits))) {
-            Ok(Ok(prepared)) => prepared,
-            Ok(Err(error)) => {
-                self.hand_over(Outcome::Refused(vec![error]), true).await;
-                return;
-            }
+        match std::panic::catch_unwind(AssertUnwindSafe(|| prepare(params, limits))) {
+            Ok(Ok(prepared)) => self.carry_out(prepared, surroundings).await,
+            Ok(Err(error)) => self.refuse(error).await,
             Err(_) => {
-                self.hand_over(panicked(&correlation), true).await;
-                return;
+                self.hand_over(panicked(&surroundings.correlation)).await;
             }
-        };
+        }
+    }
+
+    /// Tells why it is not executed.
+    pub(super) async fn refuse(self, error: ServerError) {
+        self.hand_over(Outcome::Refused(vec![error])).await;
+    }
+
+    /// Executes it and follows it to its end.
+    pub(super) async fn carry_out(self, prepared: Prepared, surroundings: Surroundings<A::Credential>) {
+        let correlation = surroundings.correlation.clone();
         let mut line = Line {
+            what: S::LINE,
             correlation: correlation.clone(),
             name: prepared.request.operation_name.as_deref().map(short),
             running: self.transport.settings.metrics.begin(kind(prepared.kind)),
@@ -109,7 +132,7 @@ impl<E: Executor, A: Authenticate> Runner<E, A> {
                 let outcome = execute(&self.transport.executor, request, &prepared.order, &correlation).await;
                 line.running.ended(outcome.label());
                 drop(line);
-                if self.hand_over(outcome, false).await {
+                if self.hand_over(outcome).await {
                     self.complete().await;
                 }
             }
@@ -129,7 +152,7 @@ impl<E: Executor, A: Authenticate> Runner<E, A> {
             let outcome = item
                 .map_or_else(|_| panicked(correlation), |response| Outcome::of(order.arranged(response), correlation));
             let told = outcome.label();
-            if !self.hand_over(outcome, false).await {
+            if !self.hand_over(outcome).await {
                 running.ended(told);
                 return;
             }
@@ -138,22 +161,20 @@ impl<E: Executor, A: Authenticate> Runner<E, A> {
         self.complete().await;
     }
 
-    /// Whether the operation goes on. What was refused, and a code that ends a stream, become `error`, after which the
-    /// protocol allows nothing.
-    async fn hand_over(&self, outcome: Outcome, last: bool) -> bool {
-        let mut at = None;
-        let (text, last) = match &outcome {
-            Outcome::Refused(errors) => (Outgoing::Error { id: &self.id, payload: errors }.text(), true),
+    /// Whether the operation goes on. What was refused, and a code that ends a stream, are the last word.
+    async fn hand_over(&self, outcome: Outcome) -> bool {
+        let (message, last) = match &outcome {
+            Outcome::Refused(errors) => (self.speak.error(errors), true),
             Outcome::Executed(response) if response.errors.iter().any(|error| ends_stream(code_of(error))) => {
-                (Outgoing::Error { id: &self.id, payload: &response.errors }.text(), true)
+                (self.speak.error(&response.errors), true)
             }
             Outcome::Executed(response) => {
-                at = position(response).and_then(|value| AtLeast::parse(value.to_str().ok()?));
-                (Outgoing::Next { id: &self.id, payload: &outcome }.text(), last)
+                let at = position(response).and_then(|value| AtLeast::parse(value.to_str().ok()?));
+                (self.speak.next(&outcome, at), false)
             }
         };
-        match text {
-            Ok(text) => self.queue(text, last, at).await && !last,
+        match message {
+            Ok(message) => self.queue(message).await && !last,
             Err(error) => {
                 tracing::error!(error = %error, "an answer could not be written as JSON");
                 self.complete().await;
@@ -163,15 +184,14 @@ impl<E: Executor, A: Authenticate> Runner<E, A> {
     }
 
     async fn complete(&self) {
-        if let Ok(text) = (Outgoing::Complete { id: &self.id }).text() {
-            self.queue(text, true, None).await;
+        if let Ok(message) = self.speak.complete() {
+            self.queue(message).await;
         }
     }
 
-    /// Waits for room; false when the socket is gone.
-    async fn queue(&self, text: String, last: bool, position: Option<AtLeast>) -> bool {
-        let answer = Answer { id: self.id.clone(), number: self.number, text, last, position };
-        self.answers.send(answer).await.is_ok()
+    /// Waits for room; false when whoever asked is gone.
+    async fn queue(&self, message: S::Message) -> bool {
+        self.answers.send(message).await.is_ok()
     }
 }
 

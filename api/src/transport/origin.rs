@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{AT_LEAST_HEADER, CORRELATION_HEADER, POSITION_HEADER};
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, LAST_EVENT_HEADER, POSITION_HEADER};
 
 /// Origins that are welcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,8 +45,15 @@ impl OriginPolicy {
         let Self::SameHostAnd(_) = self else { return None };
         let policy = self.clone();
         let names = |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect::<Vec<_>>();
-        let sent =
-            ["authorization", "content-type", "idempotency-key", "traceparent", CORRELATION_HEADER, AT_LEAST_HEADER];
+        let sent = [
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "traceparent",
+            CORRELATION_HEADER,
+            AT_LEAST_HEADER,
+            LAST_EVENT_HEADER,
+        ];
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(move |_, request| policy.admits(&request.headers)))
             .allow_methods([Method::GET, Method::POST])

@@ -18,6 +18,8 @@ pub(crate) struct Params {
     pub(crate) extensions: Map<String, Value>,
     /// Of a lone mutation that names none itself.
     pub(crate) command_id: Option<Uuid>,
+    /// After which a subscription goes on, whatever it says itself.
+    pub(crate) last_event: Option<AtLeast>,
 }
 
 /// What is wrong with the parameters. Always the client's mistake.
@@ -117,6 +119,7 @@ impl Params {
                 Some(_) => return wrong("extensions", "an object or null"),
             },
             command_id: None,
+            last_event: None,
         })
     }
 

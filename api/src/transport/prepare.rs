@@ -1,4 +1,4 @@
-//! From parameters to a request that may be executed: the one gate of HTTP and WebSocket.
+//! From parameters to a request that may be executed: the one gate of HTTP, event streams and WebSocket.
 //!
 //! It parses, chooses the operation, applies the limits and corrects what the executor would get wrong. It does not
 //! validate against the schema; the executor does.
@@ -18,6 +18,7 @@ use super::{
     limits::Limits,
     order::Order,
     params::Params,
+    resume::{self, Bookmark},
     rewrite, scan,
 };
 
@@ -27,13 +28,15 @@ pub(crate) struct Prepared {
     pub(crate) kind: OperationType,
     /// In which its answer's fields stand.
     pub(crate) order: Order,
+    /// Where its answers tell their position.
+    pub(crate) bookmark: Bookmark,
 }
 
 /// Prepares the operation that the parameters select.
 ///
 /// Errors: `LIMIT_EXCEEDED` or `BAD_USER_INPUT`; nothing was executed.
 pub(crate) fn prepare(params: Params, limits: &Limits) -> Result<Prepared, ServerError> {
-    let Params { query, operation_name, mut variables, extensions, command_id } = params;
+    let Params { query, operation_name, mut variables, extensions, command_id, last_event } = params;
     let mut document = parse(&query, limits)?;
     let mut roots_of = Vec::with_capacity(document.operations.iter().len());
     for (name, operation) in document.operations.iter() {
@@ -51,15 +54,19 @@ pub(crate) fn prepare(params: Params, limits: &Limits) -> Result<Prepared, Serve
     required_variables(&operation.node, &variables)?;
     let kind = operation.node.ty;
     rewrite::correct(&mut document, selected.as_ref(), &variables)?;
-    let order = rewrite::operation(&document.operations, selected.as_ref())
-        .map_or_else(Order::default, |operation| Order::of(&document, &operation.node));
+    if let Some(position) = last_event {
+        resume::go_on(&mut document, selected.as_ref(), &mut variables, &position);
+    }
+    let corrected = rewrite::operation(&document.operations, selected.as_ref()).map(|operation| &operation.node);
+    let order = corrected.map_or_else(Order::default, |operation| Order::of(&document, operation));
+    let bookmark = corrected.map_or_else(Bookmark::default, |operation| Bookmark::of(&document, operation));
 
     let mut request = Request::new(query).variables(variables);
     request.operation_name = selected.map(|name| name.to_string());
     request.extensions.0 =
         extensions.into_iter().filter_map(|(key, value)| Some((key, Value::from_json(value).ok()?))).collect();
     request.set_parsed_query(document);
-    Ok(Prepared { request, kind, order })
+    Ok(Prepared { request, kind, order, bookmark })
 }
 
 fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {

@@ -31,6 +31,8 @@ pub(crate) enum Close {
     NotText,
     #[error("Message longer than {0} bytes")]
     TooBig(usize),
+    #[error("Too many sockets and event streams of this caller: close one")]
+    TooMany,
     #[error("Invalid message: {0}")]
     Invalid(String),
     #[error("Unauthorized")]
@@ -55,6 +57,7 @@ impl Close {
             Self::Broken => 1002,
             Self::NotText => 1007,
             Self::TooBig(_) => 1009,
+            Self::TooMany => 1013,
             Self::Invalid(_) => 4400,
             Self::Unauthorized => 4401,
             Self::Forbidden => 4403,

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use async_graphql::Executor;
+use async_graphql::{Executor, ServerError};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use serde_json::{Map, Value};
 use tokio::{
@@ -18,10 +18,11 @@ use super::{
     Authenticate, Params, Surroundings, Transport,
     caller::Caller,
     context::{AtLeast, CorrelationId, bearer_of},
-    fault::{code, coded},
+    fault::{Outcome, code, coded},
     limits::SocketLimits,
-    operation::{Answer, Runner},
+    operation::{Runner, Speak, Task},
     protocol::{Close, Incoming, NAME, Outgoing, no_payload},
+    sockets::Seat,
 };
 
 /// How long a close frame may take to be answered.
@@ -34,7 +35,8 @@ pub(super) struct Peer {
     pub(super) correlation: CorrelationId,
     pub(super) at_least: Option<AtLeast>,
     pub(super) caller: Caller,
-    pub(super) _permit: OwnedSemaphorePermit,
+    /// Its place among the sockets, until it is known whose it is.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Sets the sizes and the subprotocol of a handshake.
@@ -56,6 +58,7 @@ pub(super) async fn run<E: Executor, A: Authenticate>(transport: Arc<Transport<E
         transport,
         socket,
         token: None,
+        seat: None,
         at_least: peer.at_least.clone(),
         peer,
         operations: HashMap::new(),
@@ -99,16 +102,55 @@ async fn farewell(socket: &mut WebSocket, close: &Close) {
     while let Some(Ok(_)) = socket.recv().await {}
 }
 
-/// An operation that runs; dropping it cancels it.
+/// An operation that runs.
 struct Operation {
     /// Tells this operation from an earlier one of the same id, whose answers may still be in the queue.
     number: u64,
-    task: tokio::task::AbortHandle,
+    _task: Task,
 }
 
-impl Drop for Operation {
-    fn drop(&mut self) {
-        self.task.abort();
+/// A message of an operation on its way to the socket.
+struct Answer {
+    id: Arc<str>,
+    number: u64,
+    text: String,
+    /// Nothing follows.
+    last: bool,
+    /// Where a mutation's write went.
+    position: Option<AtLeast>,
+}
+
+/// Whose answers they are. After `error` the protocol allows nothing.
+struct Voice {
+    id: Arc<str>,
+    number: u64,
+}
+
+impl Voice {
+    fn answer(
+        &self,
+        message: &Outgoing<'_>,
+        last: bool,
+        position: Option<AtLeast>,
+    ) -> Result<Answer, serde_json::Error> {
+        Ok(Answer { id: self.id.clone(), number: self.number, text: message.text()?, last, position })
+    }
+}
+
+impl Speak for Voice {
+    type Message = Answer;
+    const LINE: &'static str = "socket operation";
+
+    fn next(&self, outcome: &Outcome, at: Option<AtLeast>) -> Result<Answer, serde_json::Error> {
+        self.answer(&Outgoing::Next { id: &self.id, payload: outcome }, false, at)
+    }
+
+    fn error(&self, errors: &[ServerError]) -> Result<Answer, serde_json::Error> {
+        self.answer(&Outgoing::Error { id: &self.id, payload: errors }, true, None)
+    }
+
+    fn complete(&self) -> Result<Answer, serde_json::Error> {
+        self.answer(&Outgoing::Complete { id: &self.id }, true, None)
     }
 }
 
@@ -119,6 +161,8 @@ struct Session<E, A: Authenticate> {
     /// Set by `connection_init`. Asked again for every operation and at every ping, so that a token which is revoked
     /// ends its sockets too.
     token: Option<String>,
+    /// Held to the end.
+    seat: Option<Seat>,
     /// What this socket has written last, or the handshake asked for.
     at_least: Option<AtLeast>,
     operations: HashMap<Arc<str>, Operation>,
@@ -129,12 +173,7 @@ struct Session<E, A: Authenticate> {
 impl<E: Executor, A: Authenticate> Session<E, A> {
     async fn serve(&mut self, mut waiting: mpsc::Receiver<Answer>) -> End {
         let limits = self.transport.settings.limits.socket.clone();
-        let mut shutdown = self.transport.settings.shutdown.clone();
-        let stopping = async move {
-            if shutdown.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
+        let stopping = self.transport.stopping();
         tokio::pin!(stopping);
         let mut heard = Instant::now();
         let init_deadline = heard + limits.init_timeout;
@@ -183,7 +222,8 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                     return Err(Close::TooManyInits.into());
                 }
                 self.token = self.token_of(&payload);
-                self.credential().ok_or(Close::Forbidden)?;
+                let credential = self.credential().ok_or(Close::Forbidden)?;
+                self.sit(&credential)?;
                 self.say(&Outgoing::ConnectionAck, limits).await
             }
             Incoming::Ping(payload) => self.say(&Outgoing::Pong { payload }, limits).await,
@@ -218,6 +258,20 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         self.transport.authenticate.authenticate(self.token.as_deref()?)
     }
 
+    /// Counts the socket as its caller's.
+    fn sit(&mut self, credential: &A::Credential) -> Result<(), Close> {
+        let sockets = &self.transport.settings.sockets;
+        match self.peer.permit.take().map(|permit| sockets.seat(A::namespace(credential), permit)) {
+            Some(Ok(seat)) => self.seat = Some(seat),
+            Some(Err(permit)) => {
+                self.peer.permit = Some(permit);
+                return Err(Close::TooMany);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
     /// The token of the payload; that of the handshake only when the payload has none.
     fn token_of(&self, payload: &Map<String, Value>) -> Option<String> {
         let mut told = payload.iter().filter(|(key, _)| key.eq_ignore_ascii_case("authorization"));
@@ -234,14 +288,13 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         self.started += 1;
         let runner = Runner {
             transport: self.transport.clone(),
-            id: id.clone(),
-            number: self.started,
+            speak: Voice { id: id.clone(), number: self.started },
             answers: self.answers.clone(),
         };
         let surroundings =
             Surroundings { credential, correlation, at_least: self.at_least.clone(), caller: self.peer.caller.clone() };
-        let task = tokio::spawn(runner.run(params, surroundings)).abort_handle();
-        self.operations.insert(id, Operation { number: self.started, task });
+        let operation = Operation { number: self.started, _task: Task::spawn(runner.run(params, surroundings)) };
+        self.operations.insert(id, operation);
     }
 
     async fn deliver(&mut self, answer: Answer, limits: &SocketLimits) -> Result<(), End> {

@@ -16,7 +16,8 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls, router,
+    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls,
+    listening, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -68,6 +69,12 @@ struct Input {
 #[derive(SimpleObject)]
 struct Item {
     id: i32,
+}
+
+#[derive(SimpleObject)]
+struct Step {
+    position: String,
+    n: i32,
 }
 
 /// Fails in fields that may and may not be null.
@@ -255,6 +262,12 @@ impl Subscriptions {
     async fn boom(&self, ctx: &Context<'_>) -> Result<impl Stream<Item = i32>> {
         live(ctx, stream::iter([1, 0]).map(|n| 1 / n))
     }
+
+    /// The steps `p1`, `p2` and `p3`, or those after one of them.
+    async fn steps(&self, ctx: &Context<'_>, after: Option<String>) -> Result<impl Stream<Item = Step>> {
+        let from = after.and_then(|after| after.strip_prefix('p')?.parse().ok()).unwrap_or(0) + 1;
+        live(ctx, stream::iter(from..=3).map(|n| Step { position: format!("p{n}"), n }))
+    }
 }
 
 /// A running server; it ends with the test's runtime.
@@ -296,6 +309,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
     let schema = Schema::build(Query, Mutation, Subscriptions).extension(SpecNulls).data(state.clone()).finish();
     let (stop, shutdown) = watch::channel(false);
     let ids = AtomicU64::new(0);
+    let listener = listening(listener, setup.limits.socket.send_timeout * 2);
     let settings = Settings {
         limits: setup.limits,
         origins: setup.origins,
