@@ -1,5 +1,8 @@
 //! What a caller looks up before it appends, each in one statement and so in one snapshot that
 //! names its epoch and batch.
+//!
+//! Rows are joined by `lateral ... limit 1`: that can only be a look into the index for each. A plain join may
+//! be planned as one reading of the whole table, while it is small, and the plan is kept.
 
 use super::append::{Append, AppendError, ClaimKey, CommandStamp, Outcome, Seen, StreamId, StreamKey};
 use super::recorded::{COLUMNS, COLUMNS_COUNT, RecordedEvent, signed, unsigned};
@@ -91,18 +94,8 @@ pub(super) async fn load(
     limit: i64,
 ) -> Result<(Loaded, Option<RightEdge>), DatabaseError> {
     // The tree comes with the first event alone: it would be the same with every other.
-    let sql = format!(
-        "select b.batch, b.epoch, {COLUMNS}, h.size, h.edge
-         from (select batch, epoch from journal.batches order by batch desc limit 1) b
-         left join (select s.position from journal.stream_events s
-                    where s.tenant_id = $1 and s.stream_type = $2 and s.stream_id = $3 and s.sequence > $4
-                    order by s.sequence limit $5) s on true
-         left join journal.events e on e.position = s.position
-         left join lateral (select size, edge from journal.tenant_heads where tenant_id = $1
-                            order by size desc limit 1) h on coalesce(e.sequence, $4 + 1) = $4 + 1
-         order by e.sequence"
-    );
-    let rows = pool.query(&sql, &[&key.tenant.0, &key.stream.kind, &key.stream.id, &signed(after), &limit]).await?;
+    let rows =
+        pool.query(&load_sql(), &[&key.tenant.0, &key.stream.kind, &key.stream.id, &signed(after), &limit]).await?;
     let (seen, head) = match rows.first() {
         Some(row) => {
             (Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) }, Some(head(row, 2 + COLUMNS_COUNT)?))
@@ -124,11 +117,9 @@ pub(super) const BEGINNING_MAX: i64 = 100;
 #[derive(Clone, Debug)]
 pub(super) struct Beginning(pub(super) StreamKey);
 
-impl combine::Question for Beginning {
-    type Answer = (Loaded, Option<RightEdge>);
-
-    async fn ask(pool: &Pool, questions: &[Self]) -> Result<Vec<Self::Answer>, DatabaseError> {
-        let sql = format!(
+impl Beginning {
+    fn sql() -> String {
+        format!(
             "select b.batch, b.epoch, q.n, {COLUMNS}, h.size, h.edge
              from (select batch, epoch from journal.batches order by batch desc limit 1) b
              cross join (select generate_series(1, array_length($1::uuid[], 1)), unnest($1::uuid[]), unnest($2::text[]),
@@ -136,15 +127,22 @@ impl combine::Question for Beginning {
              left join lateral (select s.position from journal.stream_events s
                                 where s.tenant_id = q.tenant and s.stream_type = q.kind and s.stream_id = q.id
                                 order by s.sequence limit $4) s on true
-             left join journal.events e on e.position = s.position
+             left join lateral (select * from journal.events where position = s.position limit 1) e on true
              left join lateral (select size, edge from journal.tenant_heads where tenant_id = q.tenant
                                 order by size desc limit 1) h on coalesce(e.sequence, 1) = 1
              order by q.n, e.sequence"
-        );
+        )
+    }
+}
+
+impl combine::Question for Beginning {
+    type Answer = (Loaded, Option<RightEdge>);
+
+    async fn ask(pool: &Pool, questions: &[Self]) -> Result<Vec<Self::Answer>, DatabaseError> {
         let tenants: Vec<Uuid> = questions.iter().map(|q| q.0.tenant.0).collect();
         let kinds: Vec<&str> = questions.iter().map(|q| q.0.stream.kind).collect();
         let ids: Vec<Uuid> = questions.iter().map(|q| q.0.stream.id).collect();
-        let rows = pool.query(&sql, &[&tenants, &kinds, &ids, &BEGINNING_MAX]).await?;
+        let rows = pool.query(&Self::sql(), &[&tenants, &kinds, &ids, &BEGINNING_MAX]).await?;
         let mut loaded: Vec<Self::Answer> =
             questions.iter().map(|_| (Loaded { events: Vec::new(), seen: Seen::default() }, None)).collect();
         for row in &rows {
@@ -170,21 +168,10 @@ pub(super) async fn load_many(
     streams: &[(StreamId, u64)],
     limit: i64,
 ) -> Result<(Seen, Vec<(usize, RecordedEvent)>), DatabaseError> {
-    let sql = format!(
-        "select b.batch, b.epoch, s.n, {COLUMNS}
-         from (select batch, epoch from journal.batches order by batch desc limit 1) b
-         left join (select k.n, s.position
-                    from unnest($2::text[], $3::uuid[], $4::bigint[]) with ordinality k(kind, id, after, n)
-                    join journal.stream_events s
-                      on s.tenant_id = $1 and s.stream_type = k.kind and s.stream_id = k.id and s.sequence > k.after
-                    order by k.n, s.sequence limit $5) s on true
-         left join journal.events e on e.position = s.position
-         order by s.n, e.sequence"
-    );
     let kinds: Vec<&str> = streams.iter().map(|(stream, _)| stream.kind).collect();
     let ids: Vec<Uuid> = streams.iter().map(|(stream, _)| stream.id).collect();
     let after: Vec<i64> = streams.iter().map(|(_, after)| signed(*after)).collect();
-    let rows = pool.query(&sql, &[&tenant.0, &kinds, &ids, &after, &limit]).await?;
+    let rows = pool.query(&load_many_sql(), &[&tenant.0, &kinds, &ids, &after, &limit]).await?;
     let seen = match rows.first() {
         Some(row) => Seen { batch: unsigned(row.get(0)), epoch: unsigned(row.get(1)) },
         None => Seen::default(),
@@ -260,28 +247,9 @@ async fn facts(pool: &Pool, questions: &[Question]) -> Result<Vec<Facts>, Databa
     let scopes: Vec<Uuid> = claims().map(|c| c.scope.0).collect();
     let claim_kinds: Vec<&str> = claims().map(|c| c.kind).collect();
     let hashes: Vec<&[u8]> = claims().map(|c| c.hash.as_slice()).collect();
-    let sql = format!(
-        "select b.batch, b.epoch,
-            array(select coalesce((select s.sequence from journal.stream_events s
-                                   where s.tenant_id = q.tenant and s.stream_type = k and s.stream_id = i
-                                   order by s.sequence desc limit 1), 0)
-                  from unnest(($6::text[])[q.sf:q.st], ($7::uuid[])[q.sf:q.st]) with ordinality u(k, i, n) order by n),
-            array(select exists (select from journal.claims c where c.scope_id = s and c.kind = k and c.key_hash = h)
-                  from unnest(($10::uuid[])[q.cf:q.ct], ($11::text[])[q.cf:q.ct], ($12::bytea[])[q.cf:q.ct])
-                       with ordinality u(s, k, h, n) order by n),
-            h.size, h.edge, {EARLIER}
-         from (select batch, epoch from journal.batches order by batch desc limit 1) b
-         cross join (select generate_series(1, array_length($1::uuid[], 1)), unnest($1::uuid[]), unnest($2::uuid[]),
-                            unnest($3::uuid[]), unnest($4::int[]), unnest($5::int[]), unnest($8::int[]),
-                            unnest($9::int[])) q(n, tenant, command_tenant, command, sf, st, cf, ct)
-         left join lateral (select size, edge from journal.tenant_heads where tenant_id = q.tenant
-                            order by size desc limit 1) h on true
-         left join journal.commands c on c.tenant_id = q.command_tenant and c.command_id = q.command
-         order by q.n"
-    );
     let rows = pool
         .query(
-            &sql,
+            &facts_sql(),
             &[
                 &tenants,
                 &command_tenants,
@@ -302,6 +270,65 @@ async fn facts(pool: &Pool, questions: &[Question]) -> Result<Vec<Facts>, Databa
         return Err(DatabaseError::Unsuitable("the journal has no batch yet: no writer has taken it over".into()));
     }
     rows.iter().map(Facts::from_row).collect()
+}
+
+fn load_sql() -> String {
+    format!(
+        "select b.batch, b.epoch, {COLUMNS}, h.size, h.edge
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         left join (select s.position from journal.stream_events s
+                    where s.tenant_id = $1 and s.stream_type = $2 and s.stream_id = $3 and s.sequence > $4
+                    order by s.sequence limit $5) s on true
+         left join lateral (select * from journal.events where position = s.position limit 1) e on true
+         left join lateral (select size, edge from journal.tenant_heads where tenant_id = $1
+                            order by size desc limit 1) h on coalesce(e.sequence, $4 + 1) = $4 + 1
+         order by e.sequence"
+    )
+}
+
+fn load_many_sql() -> String {
+    format!(
+        "select b.batch, b.epoch, s.n, {COLUMNS}
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         left join (select k.n, s.position
+                    from unnest($2::text[], $3::uuid[], $4::bigint[]) with ordinality k(kind, id, after, n)
+                    cross join lateral (select position, sequence from journal.stream_events
+                                        where tenant_id = $1 and stream_type = k.kind and stream_id = k.id
+                                          and sequence > k.after
+                                        order by sequence limit $5) s
+                    order by k.n, s.sequence limit $5) s on true
+         left join lateral (select * from journal.events where position = s.position limit 1) e on true
+         order by s.n, e.sequence"
+    )
+}
+
+fn facts_sql() -> String {
+    format!(
+        "select b.batch, b.epoch,
+            array(select coalesce((select s.sequence from journal.stream_events s
+                                   where s.tenant_id = q.tenant and s.stream_type = k and s.stream_id = i
+                                   order by s.sequence desc limit 1), 0)
+                  from unnest(($6::text[])[q.sf:q.st], ($7::uuid[])[q.sf:q.st]) with ordinality u(k, i, n) order by n),
+            array(select coalesce((select true from journal.claims c
+                                   where c.scope_id = s and c.kind = k and c.key_hash = h), false)
+                  from unnest(($10::uuid[])[q.cf:q.ct], ($11::text[])[q.cf:q.ct], ($12::bytea[])[q.cf:q.ct])
+                       with ordinality u(s, k, h, n) order by n),
+            h.size, h.edge, {EARLIER}
+         from (select batch, epoch from journal.batches order by batch desc limit 1) b
+         cross join (select generate_series(1, array_length($1::uuid[], 1)), unnest($1::uuid[]), unnest($2::uuid[]),
+                            unnest($3::uuid[]), unnest($4::int[]), unnest($5::int[]), unnest($8::int[]),
+                            unnest($9::int[])) q(n, tenant, command_tenant, command, sf, st, cf, ct)
+         left join lateral (select size, edge from journal.tenant_heads where tenant_id = q.tenant
+                            order by size desc limit 1) h on true
+         left join lateral (select * from journal.commands
+                            where tenant_id = q.command_tenant and command_id = q.command limit 1) c on true
+         order by q.n"
+    )
+}
+
+/// The statements that look up for many callers at once, for a look at their plans.
+pub fn statements() -> [String; 4] {
+    [facts_sql(), Beginning::sql(), load_sql(), load_many_sql()]
 }
 
 /// Where each stretch begins and ends, from 1 and inclusive, as PostgreSQL counts.

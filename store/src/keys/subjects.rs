@@ -69,8 +69,9 @@ impl Question for Wanted {
             .query(
                 "select q.n, s.subject_id, s.wrapped, t.wrapped
                  from (select unnest($1::int[]), unnest($2::uuid[]), unnest($3::uuid[])) q(n, tenant, subject)
-                 join keys.subject_keys s on s.tenant_id = q.tenant and s.subject_id = q.subject
-                 join keys.tenant_keys t on t.tenant_id = q.tenant",
+                 cross join lateral (select subject_id, wrapped from keys.subject_keys
+                                     where tenant_id = q.tenant and subject_id = q.subject limit 1) s
+                 cross join lateral (select wrapped from keys.tenant_keys where tenant_id = q.tenant limit 1) t",
                 &[&numbers, &tenants, &subjects],
             )
             .await?;

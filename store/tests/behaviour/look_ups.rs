@@ -1,6 +1,7 @@
 //! Look-ups that are answered together are answered each for itself.
 
-use daybook_store::journal::{AppendError, Known, StreamId, StreamKey};
+use daybook_store::database::Role;
+use daybook_store::journal::{AppendError, BY_KEY, ClaimKey, Known, StreamId, StreamKey, look_ups};
 use daybook_testing::{TestDatabase, append, event, tenant};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -101,6 +102,63 @@ async fn of_two_hundred_who_load_at_once_each_gets_its_own_stream_whole() {
             assert_eq!((event.tenant, event.stream_id.as_u128()), (t, n as u128));
             assert_eq!(event.sequence, at as u64 + 1);
             assert_eq!(event.payload, format!(r#"{{"n":{n},"at":{at}}}"#));
+        }
+    }
+}
+
+/// The plan that a session makes now and keeps, line by line.
+async fn plan(db: &TestDatabase, sql: &str) -> Vec<String> {
+    let session = db.database().connect(Role::Writer, BY_KEY).await.expect("a session");
+    session.batch_execute(&format!("prepare looked_up as {sql}")).await.expect("a statement");
+    let nulls = vec!["null"; (1..).take_while(|n| sql.contains(&format!("${n}"))).count()].join(", ");
+    let rows = session.query(&format!("explain execute looked_up({nulls})"), &[]).await.expect("a plan");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// A plan that stays good however much there will be: what it costs depends on what is asked for.
+fn goes_by_keys(plan: &[String]) {
+    let whole = plan.join("\n");
+    for bad in ["Seq Scan", "Bitmap", "hashed", "Materialize"] {
+        assert!(!whole.contains(bad), "{bad}:\n{whole}");
+    }
+    // Nothing is sorted but answers: by the number of the question, or as a whole.
+    for (n, _) in plan.iter().enumerate().filter(|(n, line)| *n > 0 && line.contains("Sort  (")) {
+        assert!(plan[n + 1].contains("Sort Key: k.n"), "{}:\n{whole}", plan[n + 1]);
+    }
+    for (n, line) in plan.iter().enumerate().filter(|(_, line)| line.contains("Index") && line.contains("Scan")) {
+        // The last batch is the first that a walk back finds; of everything else, a key says where it is.
+        let last_batch = line.contains("Backward using batches_pkey");
+        assert!(last_batch || plan.get(n + 1).is_some_and(|next| next.contains("Index Cond")), "{line}:\n{whole}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_that_was_made_when_there_was_little_is_good_when_there_is_much() {
+    let db = TestDatabase::new().await;
+    let (journal, _task) = db.journal().await;
+    let superuser = db.superuser().await;
+    // Appends of one tenant to one stream, and tenants of one append each, made before the statistics are taken.
+    for (appends, tenants) in [(0, 0), (1, 0), (60, 0), (600, 3), (1, 300)] {
+        let (t, stream) = (tenant(), Uuid::from_u128(1));
+        for version in 0..appends {
+            let append = append(t, stream, version, vec![event("{}")]);
+            journal.append(append, Known::default()).await.expect("an append");
+        }
+        let others = (0..tenants).map(|_| {
+            let mut append = append(tenant(), stream, 0, vec![event("{}")]);
+            let key = ClaimKey { scope: append.tenant, kind: "name", hash: [7; 32] };
+            append.claims = vec![(key, append.streams[0].stream.clone())];
+            journal.append(append, Known::default())
+        });
+        for done in join_all(others).await {
+            done.expect("an append");
+        }
+        for sql in look_ups() {
+            goes_by_keys(&plan(&db, &sql).await);
+        }
+        superuser.batch_execute("analyze").await.expect("statistics");
+        for sql in look_ups() {
+            goes_by_keys(&plan(&db, &sql).await);
         }
     }
 }
