@@ -8,9 +8,9 @@ mod history;
 mod queries;
 mod row;
 
-pub use denied::{DeniedCursor, DeniedFilter, DeniedRow, denied_page, denied_query};
+pub use denied::{DeniedCursor, DeniedField, DeniedFilter, DeniedRow, denied_page, denied_query, minute_of};
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Wanted, history, history_query, history_within};
-pub use queries::{AuditCursor, AuditFilter, page, page_query};
+pub use queries::{AuditCursor, AuditField, AuditFilter, Trail, page, page_query};
 pub use row::AuditRow;
 
 use crate::engine::{ApplyError, OpenedEvent, SeriesModel, signed};

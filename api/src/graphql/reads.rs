@@ -7,7 +7,7 @@ use daybook_projections::energy::live;
 use daybook_projections::engine::{Lanes, Progress, WaitError};
 use daybook_projections::read::Change;
 use daybook_projections::{Projections, ReadError, ReadModel, Reader, Scope};
-use daybook_store::database::Database;
+use daybook_store::database::{Database, DatabaseError};
 use daybook_store::journal::Journal;
 use lru::LruCache;
 use std::num::NonZeroUsize;
@@ -24,6 +24,8 @@ const READERS_MAX: usize = 16;
 const CHANGES_MAX: u16 = 100;
 /// Actors whose last write is remembered.
 const ACTORS_MAX: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+/// SQLSTATE of a statement that ran into its timeout.
+const CANCELED: &str = "57014";
 
 /// The read side, shared by all requests.
 pub struct Reads {
@@ -171,6 +173,12 @@ pub(crate) fn failed(failure: ReadError) -> Error {
         ReadError::Database(database) if database.is_connection() => {
             tracing::warn!(error = %database, "a read failed");
             error(Code::Unavailable, "the database is not available at the moment: try again")
+        }
+        ReadError::Database(DatabaseError::Query(query))
+            if query.code().is_some_and(|code| code.code() == CANCELED) =>
+        {
+            tracing::warn!("a read took too long");
+            error(Code::LimitExceeded, "the read took too long: narrow its filter by a field that few rows share")
         }
         ReadError::Database(_) | ReadError::Damaged { .. } => internal(&failure),
     }

@@ -24,6 +24,13 @@ const STRUCTURE_MAX: usize = 64;
 /// Lists of types inside each other in an introspection; three multiply to millions of rows.
 const INTROSPECTION_LISTS_MAX: u64 = 2;
 
+/// Bytes of argument values, variables written out wherever they are used: a variable that is used often must not be
+/// copied more often than the body's limit lets through.
+const ARGUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What any value counts as, besides the length of its text.
+const VALUE_BYTES: u64 = 4;
+
 /// Figures of a selection set, fragments written out. They saturate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Cost {
@@ -34,6 +41,7 @@ struct Cost {
     aliases: u64,
     directives: u64,
     introspection_lists: u64,
+    argument_bytes: u64,
     /// Whether `edges` or `nodes` is among the selected fields.
     page: bool,
     /// Selection sets inside each other.
@@ -51,6 +59,8 @@ struct Measure<'a> {
     variables: &'a Variables,
     page_size_default: u64,
     fragments: HashMap<&'a Name, Fragment>,
+    /// Bytes of each variable's value.
+    bytes: HashMap<&'a Name, u64>,
 }
 
 /// Refuses an operation that costs too much, naming the figure and the limit. Tells how many root fields it has.
@@ -66,7 +76,24 @@ pub(crate) fn check(
         variables,
         page_size_default: limits.page_size_default,
         fragments: HashMap::new(),
+        bytes: HashMap::new(),
     };
+    for (name, value) in variables.iter() {
+        let (bytes, nesting) = size(value);
+        let limit = count(limits.nesting_max);
+        if nesting > limit {
+            let message = format!(
+                "The variable `${name}` has {nesting} brackets open at once; at most {limit} are allowed. Nest less deeply"
+            );
+            return Err(coded(code::LIMIT_EXCEEDED, message, Some(operation.pos)));
+        }
+        measure.bytes.insert(name, bytes);
+    }
+    for definition in &operation.node.variable_definitions {
+        if let Some(value) = &definition.node.default_value {
+            measure.bytes.entry(&definition.node.name.node).or_insert_with(|| size(&value.node).0);
+        }
+    }
     let mut cost = measure.set(&operation.node.selection_set, 0)?;
     cost.directives += count(operation.node.directives.len());
     for (figure, limit, noun, remedy) in [
@@ -74,6 +101,7 @@ pub(crate) fn check(
         (cost.roots, limits.root_fields_max, "root fields", "Split it into several requests"),
         (cost.aliases, limits.aliases_max, "aliases", "Split it into several requests"),
         (cost.directives, limits.directives_max, "directives", "Leave some out"),
+        (cost.argument_bytes, ARGUMENT_BYTES_MAX, "bytes of argument values", "Use large variables less often"),
         (cost.fields, limits.fields_max, "fields", "Select fewer fields"),
         (cost.complexity, limits.complexity_max, "fields to resolve", "Select fewer fields or smaller pages"),
     ] {
@@ -124,6 +152,12 @@ impl<'a> Measure<'a> {
             let remedy = "Ask for the inner types separately";
             return Err(too_much(figure, limit, "nested lists of types", remedy, Some(field.pos)));
         }
+        let given = |arguments: &'a [(Positioned<Name>, Positioned<InputValue>)]| {
+            arguments.iter().fold(0, |sum: u64, (_, value)| sum.saturating_add(self.argument_bytes(&value.node)))
+        };
+        let of_directives = field.node.directives.iter().map(|directive| given(&directive.node.arguments));
+        let argument_bytes =
+            of_directives.fold(given(&field.node.arguments), u64::saturating_add).saturating_add(inner.argument_bytes);
         let list = matches!(name, "fields" | "interfaces" | "possibleTypes" | "inputFields");
         Ok(Cost {
             roots: 1,
@@ -133,6 +167,7 @@ impl<'a> Measure<'a> {
             aliases: inner.aliases.saturating_add(u64::from(field.node.alias.is_some())),
             directives: inner.directives.saturating_add(count(field.node.directives.len())),
             introspection_lists: inner.introspection_lists + u64::from(list),
+            argument_bytes,
             page: matches!(name, "edges" | "nodes"),
             structure: inner.structure + usize::from(!field.node.selection_set.node.items.is_empty()),
         })
@@ -160,6 +195,19 @@ impl<'a> Measure<'a> {
         let cost = spread(inner, &fragment.node.directives);
         self.fragments.insert(&name.node, Fragment::Measured(cost));
         Ok(cost)
+    }
+
+    fn argument_bytes(&self, value: &'a InputValue) -> u64 {
+        let sum = |sum: u64, value: &'a InputValue| sum.saturating_add(self.argument_bytes(value));
+        match value {
+            InputValue::Variable(name) => self.bytes.get(name).copied().unwrap_or_default(),
+            InputValue::String(text) => VALUE_BYTES.saturating_add(count(text.len())),
+            InputValue::List(items) => items.iter().fold(VALUE_BYTES, sum),
+            InputValue::Object(fields) => fields
+                .iter()
+                .fold(VALUE_BYTES, |bytes, (name, value)| sum(bytes.saturating_add(count(name.len())), value)),
+            _ => VALUE_BYTES,
+        }
     }
 
     /// With how many rows the fields below this one are multiplied.
@@ -194,6 +242,7 @@ impl Cost {
         self.aliases = self.aliases.saturating_add(other.aliases);
         self.directives = self.directives.saturating_add(other.directives);
         self.introspection_lists = self.introspection_lists.max(other.introspection_lists);
+        self.argument_bytes = self.argument_bytes.saturating_add(other.argument_bytes);
         self.page |= other.page;
         self.structure = self.structure.max(other.structure);
     }
@@ -204,6 +253,21 @@ fn spread(mut inner: Cost, directives: &[Positioned<Directive>]) -> Cost {
     inner.directives = inner.directives.saturating_add(count(directives.len()));
     inner.structure += 1;
     inner
+}
+
+/// Bytes of a value, and how many brackets are open in it at once.
+fn size(value: &Value) -> (u64, u64) {
+    let add =
+        |(bytes, nesting): (u64, u64), (more, inner): (u64, u64)| (bytes.saturating_add(more), nesting.max(inner));
+    let inner = match value {
+        Value::String(text) => return (VALUE_BYTES.saturating_add(count(text.len())), 0),
+        Value::List(items) => items.iter().map(size).fold((0, 0), add),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| add((count(name.len()), 0), size(value))).fold((0, 0), add)
+        }
+        _ => return (VALUE_BYTES, 0),
+    };
+    (inner.0.saturating_add(VALUE_BYTES), inner.1 + 1)
 }
 
 fn below(structure: usize, at: Pos) -> Result<(), ServerError> {
@@ -240,6 +304,30 @@ mod tests {
     #[track_caller]
     fn allowed(text: &str) {
         assert_eq!(refusal(text, serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn a_variable_that_is_used_often_counts_as_often() {
+        let uses = |n: usize| format!("query($x: F) {{ a(f: {{ and: [{}] }}) }}", "$x ".repeat(n));
+        let large = || serde_json::json!({ "x": { "name": { "in": ["x".repeat(100_000)] } } });
+        assert_eq!(refusal(&uses(41), large()), None);
+        let refused = refusal(&uses(42), large()).expect("it should be refused");
+        assert!(refused.starts_with("The query has 4200"), "{refused}");
+        assert!(refused.contains("bytes of argument values; at most 4194304"), "{refused}");
+        let spread = "query($x: F) { ...f ...f } fragment f on Q { a(f: $x) @include(if: $x) }";
+        let larger = serde_json::json!({ "x": "x".repeat(1_000_000 + 50_000) });
+        assert!(refusal(spread, larger).expect("it should be refused").contains("bytes of argument values"));
+        let default = format!("query($x: F = \"{}\") {{ a(f: [{}]) }}", "x".repeat(10_000), "$x ".repeat(500));
+        assert!(refusal(&default, serde_json::json!({})).expect("it should be refused").contains("argument values"));
+    }
+
+    #[test]
+    fn a_variable_is_nested_no_deeper_than_a_query_may_be() {
+        let nested = |levels| (0..levels).fold(serde_json::json!(1), |inner, _| serde_json::json!([inner]));
+        let text = "query($x: F) { a(f: $x) }";
+        assert_eq!(refusal(text, serde_json::json!({ "x": nested(50) })), None);
+        let refused = refusal(text, serde_json::json!({ "x": nested(51) })).expect("it should be refused");
+        assert!(refused.contains("`$x` has 51 brackets open at once; at most 50"), "{refused}");
     }
 
     #[test]

@@ -90,6 +90,28 @@ async fn each_role_may_what_the_permission_table_says() {
         assert_eq!(mine["grants"]["edges"][0]["node"]["id"], grant);
         let others = w.ask(&who, own, json!({ "m": Uuid::from_u128(7) })).await;
         assert_eq!(code(&others), "FORBIDDEN");
+        // Whatever else is asked, only what is one's own in any case is one's own.
+        let list = "query($f: GrantFilter) { grants(filter: $f) { totalCount edges { node { id } } } }";
+        let (own, other) = (json!({ "eq": member }), json!({ "eq": Uuid::from_u128(7) }));
+        for filter in [
+            json!({ "member": own, "role": { "startsWith": "read" }, "not": { "allowedNow": { "eq": false } } }),
+            json!({ "and": [{ "member": own }, { "or": [{ "role": { "eq": "x" } }, { "allowedNow": { "ne": false } }] }] }),
+            json!({ "or": [{ "member": own }, { "member": own, "role": { "eq": "planner" } }] }),
+        ] {
+            let mine = w.data(&who, list, json!({ "f": filter })).await["grants"].take();
+            assert_eq!(mine, json!({ "totalCount": "1", "edges": [{ "node": { "id": grant } }] }), "{filter}");
+        }
+        for filter in [
+            json!({ "or": [{ "member": own }, { "member": other }] }),
+            json!({ "or": [{ "member": own }, { "role": { "eq": "reader" } }] }),
+            json!({ "not": { "not": { "member": own } } }),
+            json!({ "not": { "member": other } }),
+            json!({ "member": { "in": [member, Uuid::from_u128(7)] } }),
+            json!({ "or": [] }),
+            json!({}),
+        ] {
+            assert_eq!(code(&w.ask(&who, list, json!({ "f": filter })).await), "FORBIDDEN", "{filter}");
+        }
         let one = w.data(&who, "query($i: UUID!) { grant(id: $i) { role } }", json!({ "i": grant })).await;
         assert_eq!(one["grant"]["role"], "reader");
         let colleague = credential(role, TenantId(tenant), Uuid::from_u128(77));

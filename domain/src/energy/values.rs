@@ -173,7 +173,12 @@ impl Serial {
 
     /// What must be unique: the same device in another spelling has the same key.
     pub fn key(&self) -> String {
-        self.0.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_uppercase).collect()
+        Self::fold(&self.0)
+    }
+
+    /// The key of any text, also of a part of a serial number.
+    pub fn fold(text: &str) -> String {
+        text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_uppercase).collect()
     }
 }
 

@@ -1,13 +1,13 @@
 //! Pages of the access log: what was refused, newest minute first. It is no read model: the journal knows nothing of it.
 
 use crate::engine::unsigned;
+use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, place};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use daybook_store::access::AttemptKind;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// Attempts of one minute that have everything else in common.
@@ -24,16 +24,37 @@ pub struct DeniedRow {
     pub count: u64,
 }
 
-/// Which attempts; what is left out does not matter.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct DeniedFilter {
-    pub actor: Option<Uuid>,
-    pub kind: Option<AttemptKind>,
-    /// In the minute of that moment or later.
-    pub from: Option<DateTime<Utc>>,
-    /// In a minute that begins before.
-    pub to: Option<DateTime<Utc>>,
+/// What attempts can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DeniedField {
+    Actor,
+    Kind,
+    Minute,
 }
+
+impl Field for DeniedField {
+    type Row = DeniedRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            DeniedField::Actor => Column::of("actor").absent(Absent::Null),
+            DeniedField::Kind => Column::of("kind"),
+            DeniedField::Minute => Column::of("minute"),
+        }
+    }
+
+    fn value(self, row: &DeniedRow) -> Option<Value> {
+        match self {
+            DeniedField::Actor => row.actor.map(Value::from),
+            DeniedField::Kind => Some(row.kind.as_str().into()),
+            DeniedField::Minute => Some(row.minute.into()),
+        }
+    }
+}
+
+/// Which attempts.
+pub type DeniedFilter = Filter<DeniedField>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DeniedCursor(pub DateTime<Utc>, pub i64);
@@ -60,22 +81,11 @@ impl DeniedRow {
     }
 }
 
-type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
-
 /// The statement of a page and its parameters.
 pub fn denied_query(tenant: TenantId, filter: &DeniedFilter, page: &Page<DeniedCursor>) -> (String, Parameters) {
-    let mut parameters: Parameters = vec![Box::new(page.fetch()), Box::new(tenant.0)];
-    let mut conditions = vec!["tenant_id = $2".to_owned()];
-    let mut condition = |condition: &str, value: Option<Box<dyn ToSql + Sync + Send>>| {
-        if let Some(value) = value {
-            parameters.push(value);
-            conditions.push(format!("{condition} ${}", parameters.len()));
-        }
-    };
-    condition("actor =", filter.actor.map(|actor| Box::new(actor) as _));
-    condition("kind =", filter.kind.map(|kind| Box::new(kind.as_str()) as _));
-    condition("minute >=", filter.from.map(|from| Box::new(minute_of(from)) as _));
-    condition("minute <", filter.to.map(|to| Box::new(to) as _));
+    let mut parameters: Parameters = vec![Box::new(page.fetch())];
+    let mut conditions = vec![format!("tenant_id = {}", place(&mut parameters, tenant.0))];
+    conditions.extend(filter.conditions(&(), &mut parameters));
     let order = Direction::Descending;
     for (cursor, operator) in [(page.after, order.follows()), (page.before, order.precedes())] {
         let Some(DeniedCursor(minute, id)) = cursor else { continue };
@@ -93,7 +103,8 @@ pub fn denied_query(tenant: TenantId, filter: &DeniedFilter, page: &Page<DeniedC
     (sql, parameters)
 }
 
-fn minute_of(at: DateTime<Utc>) -> DateTime<Utc> {
+/// The beginning of its minute.
+pub fn minute_of(at: DateTime<Utc>) -> DateTime<Utc> {
     use chrono::{DurationRound, TimeDelta};
     at.duration_trunc(TimeDelta::minutes(1)).unwrap_or(at)
 }
@@ -109,7 +120,6 @@ pub async fn denied_page(
     page: &Page<DeniedCursor>,
 ) -> Result<Slice<DeniedRow>, ReadError> {
     let (sql, parameters) = denied_query(tenant, filter, page);
-    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-    let rows = session.query(&sql, &parameters).await?;
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
     Ok(page.slice(rows.iter().map(DeniedRow::from_row).collect::<Result<_, _>>()?))
 }

@@ -3,29 +3,85 @@
 use super::Audit;
 use super::row::{AuditRow, COLUMNS};
 use crate::engine::{SeriesModel, signed};
+use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, place};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
-use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
-/// Which events; what is left out does not matter. Each alone has an index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AuditFilter {
-    pub actor: Option<Uuid>,
+/// What events can be filtered by; each alone has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AuditField {
+    /// Its number within the tenant.
+    Ordinal,
+    RecordedAt,
+    Actor,
     /// E.g. `device`.
-    pub subject_type: Option<String>,
-    pub subject: Option<Uuid>,
+    SubjectType,
+    Subject,
     /// E.g. `platform.tenant.renamed`.
-    pub event_type: Option<String>,
-    pub command_id: Option<Uuid>,
-    pub correlation: Option<String>,
-    /// Recorded then or later.
-    pub from: Option<DateTime<Utc>>,
-    /// Recorded earlier than that.
-    pub to: Option<DateTime<Utc>>,
+    EventType,
+    CommandId,
+    Correlation,
 }
+
+/// The table of the trail, and whose.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trail {
+    pub table: String,
+    pub tenant: TenantId,
+}
+
+impl Field for AuditField {
+    type Row = AuditRow;
+    type Context = Trail;
+
+    fn column(self) -> Column {
+        match self {
+            AuditField::Ordinal => Column::of("tenant_position"),
+            AuditField::RecordedAt => Column::of("recorded_at"),
+            AuditField::Actor => Column::of("actor").absent(Absent::Null),
+            AuditField::SubjectType => Column::of("stream_type"),
+            AuditField::Subject => Column::of("stream_id"),
+            AuditField::EventType => Column::of("event_type"),
+            AuditField::CommandId => Column::of("command_id").absent(Absent::Null),
+            AuditField::Correlation => Column::of("correlation").absent(Absent::Null),
+        }
+    }
+
+    fn value(self, row: &AuditRow) -> Option<Value> {
+        match self {
+            AuditField::Ordinal => Some(signed(row.tenant_position).into()),
+            AuditField::RecordedAt => Some(row.recorded_at.into()),
+            AuditField::Actor => row.actor.map(Value::from),
+            AuditField::SubjectType => Some(row.stream_type.as_str().into()),
+            AuditField::Subject => Some(row.stream_id.into()),
+            AuditField::EventType => Some(row.event_type.as_str().into()),
+            AuditField::CommandId => row.command_id.map(Value::from),
+            AuditField::Correlation => row.correlation.as_deref().map(Value::from),
+        }
+    }
+
+    /// Bounds of time as positions, which they follow: two look-ups in one index, and then any of the other indexes is
+    /// in the right order. Where nothing is that late, or that early, no position is.
+    fn ranged(self, operator: &str, value: &Value, trail: &Trail, parameters: &mut Parameters) -> Option<String> {
+        let (AuditField::RecordedAt, Value::At(at)) = (self, value) else { return None };
+        let (bound, direction, none) = match operator {
+            ">" | ">=" => (">=", "asc", i64::MAX),
+            _ => ("<=", "desc", 0),
+        };
+        let (tenant, at) = (place(parameters, trail.tenant.0), place(parameters, *at));
+        // `coalesce` stands inside: a comparison with it outside would not use an index under a row policy.
+        Some(format!(
+            "tenant_position {bound} (select coalesce(
+                 (select b.tenant_position from {} b where b.tenant_id = {tenant} and b.recorded_at {operator} {at}
+                  order by b.recorded_at {direction}, b.tenant_position {direction} limit 1), {none}))",
+            trail.table
+        ))
+    }
+}
+
+/// Which events.
+pub type AuditFilter = Filter<AuditField>;
 
 /// Where an event stands: its tenant position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,44 +93,12 @@ impl AuditRow {
     }
 }
 
-type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
-
 /// The statement of a page and its parameters. Events that are recorded meanwhile come before the first page, so none is
 /// missed or seen twice.
-pub fn page_query(
-    table: &str,
-    tenant: TenantId,
-    filter: &AuditFilter,
-    page: &Page<AuditCursor>,
-) -> (String, Parameters) {
-    let mut parameters: Parameters = vec![Box::new(page.fetch()), Box::new(tenant.0)];
-    let mut conditions = vec!["tenant_id = $2".to_owned()];
-    let mut equal = |column: &str, value: Option<Box<dyn ToSql + Sync + Send>>| {
-        if let Some(value) = value {
-            parameters.push(value);
-            conditions.push(format!("{column} = ${}", parameters.len()));
-        }
-    };
-    let text = |text: &Option<String>| text.clone().map(|text| Box::new(text) as Box<dyn ToSql + Sync + Send>);
-    let id = |id: Option<Uuid>| id.map(|id| Box::new(id) as Box<dyn ToSql + Sync + Send>);
-    equal("actor", id(filter.actor));
-    equal("stream_type", text(&filter.subject_type));
-    equal("stream_id", id(filter.subject));
-    equal("event_type", text(&filter.event_type));
-    equal("command_id", id(filter.command_id));
-    equal("correlation", text(&filter.correlation));
-    // The bounds as positions: two look-ups in one index, and then any of the other indexes is in the right order.
-    // Where nothing is that late, or that early, there is no bound, and the comparison with null finds nothing.
-    for (at, bound) in [(filter.from, "tenant_position >="), (filter.to, "tenant_position <=")] {
-        let Some(at) = at else { continue };
-        parameters.push(Box::new(at));
-        let (operator, direction) = if bound.ends_with(">=") { (">=", "asc") } else { ("<", "desc") };
-        conditions.push(format!(
-            "{bound} (select b.tenant_position from {table} b where b.tenant_id = $2 and b.recorded_at {operator} ${}
-                      order by b.recorded_at {direction}, b.tenant_position {direction} limit 1)",
-            parameters.len()
-        ));
-    }
+pub fn page_query(trail: &Trail, filter: &AuditFilter, page: &Page<AuditCursor>) -> (String, Parameters) {
+    let mut parameters: Parameters = vec![Box::new(page.fetch())];
+    let mut conditions = vec![format!("tenant_id = {}", place(&mut parameters, trail.tenant.0))];
+    conditions.extend(filter.conditions(trail, &mut parameters));
     let order = Direction::Descending;
     for (cursor, operator) in [(page.after, order.follows()), (page.before, order.precedes())] {
         let Some(AuditCursor(position)) = cursor else { continue };
@@ -82,7 +106,8 @@ pub fn page_query(
         conditions.push(format!("tenant_position {operator} ${}", parameters.len()));
     }
     let sql = format!(
-        "select {COLUMNS} from {table} where {} order by tenant_position {} limit $1",
+        "select {COLUMNS} from {} where {} order by tenant_position {} limit $1",
+        trail.table,
         conditions.join(" and "),
         page.reads(order).sql(),
     );
@@ -100,8 +125,7 @@ pub async fn page(
     page: &Page<AuditCursor>,
 ) -> Result<Slice<AuditRow>, ReadError> {
     let table = Audit::table(session.series_version::<Audit>()?);
-    let (sql, parameters) = page_query(&table, tenant, filter, page);
-    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-    let rows = session.query(&sql, &parameters).await?;
+    let (sql, parameters) = page_query(&Trail { table, tenant }, filter, page);
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
     Ok(page.slice(rows.iter().map(AuditRow::from_row).collect()))
 }

@@ -4,7 +4,8 @@ mod queries;
 mod row;
 
 pub use queries::{
-    DeviceCursor, DeviceFilter, DeviceOrder, DeviceOrderBy, count, count_query, device, devices_of, page, page_query,
+    DeviceCursor, DeviceField, DeviceFilter, DeviceOrder, DeviceOrderBy, count, count_query, device, devices_of, page,
+    page_query,
 };
 pub use row::{DeviceRow, DeviceStatus};
 
@@ -38,7 +39,7 @@ impl ReadModel for Devices {
                 kind              text        not null,
                 serial            text,
                 -- As it is unique: without spaces, in upper case.
-                serial_key        text,
+                serial_key        text        collate "C",
                 site_name         text        not null,
                 time_zone         text        not null,
                 resolution_s      integer     not null,
@@ -58,6 +59,7 @@ impl ReadModel for Devices {
             create index {index}_by_name on {table} (tenant_id, name_key, device_id);
             create index {index}_by_kind on {table} (tenant_id, kind, registered_at, device_id);
             create index {index}_by_kind_and_name on {table} (tenant_id, kind, name_key, device_id);
+            create index {index}_by_status on {table} (tenant_id, status, registered_at, device_id);
             create index {index}_by_serial on {table} (tenant_id, serial_key) where serial_key is not null;
             alter table {table} enable row level security;
             alter table {table} force row level security;

@@ -6,7 +6,7 @@
 mod queries;
 mod row;
 
-pub use queries::{AccountFilter, AccountOrderBy, account, by_ids, count, page, page_query};
+pub use queries::{AccountField, AccountFilter, AccountOrderBy, account, by_ids, count, page, page_query};
 pub use row::{AccountRow, AccountStatus};
 
 use super::own_tenant_only;

@@ -11,7 +11,7 @@ mod row;
 
 pub use access::{Access, Denial};
 pub use past::{EVENTS_MAX, Moment, Past, PastError, past, past_query};
-pub use queries::{GrantFilter, Tables, by_ids, count, page, page_query};
+pub use queries::{GrantField, GrantFilter, Tables, by_ids, count, page, page_query};
 pub use row::{GrantRow, GrantStatus, GrantView};
 
 use super::own_tenant_only;
@@ -57,6 +57,7 @@ impl ReadModel for Grants {
             create index {index}_by_member on {table} (tenant_id, membership_id, granted_at, grant_id);
             create index {index}_by_module on {table} (tenant_id, module_id, granted_at, grant_id);
             create index {index}_by_role on {table} (tenant_id, role, granted_at, grant_id);
+            create index {index}_by_end on {table} (tenant_id, until_at, grant_id) where until_at is not null;
             -- Those that may allow, which may be few among many revoked ones.
             create index {index}_open on {table} (tenant_id, granted_at, grant_id) where status = 'GRANTED';
             {policies}"#

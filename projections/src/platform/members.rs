@@ -5,7 +5,7 @@
 mod queries;
 pub(super) mod row;
 
-pub use queries::{MemberFilter, by_ids, count, member, page, page_query};
+pub use queries::{MemberField, MemberFilter, by_ids, count, member, page, page_query};
 pub use row::{MemberRow, MemberStatus};
 
 use super::own_tenant_only;

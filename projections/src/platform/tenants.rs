@@ -7,7 +7,9 @@
 mod queries;
 mod row;
 
-pub use queries::{TenantCursor, TenantOrder, TenantOrderBy, count, page, page_query, tenant};
+pub use queries::{
+    TenantCursor, TenantField, TenantFilter, TenantOrder, TenantOrderBy, count, page, page_query, tenant,
+};
 pub use row::{TenantRow, TenantStatus};
 
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
@@ -38,7 +40,7 @@ impl ReadModel for Tenants {
                 name_key         text        collate "C" not null,
                 plan             text        not null,
                 status           text        not null,
-                domain           text,
+                domain           text        collate "C",
                 settings         jsonb       not null,
                 contact_subject  uuid,
                 contact_name     text,
@@ -54,6 +56,9 @@ impl ReadModel for Tenants {
             );
             create index {index}_by_registration on {table} (registered_at, tenant_id);
             create index {index}_by_name on {table} (name_key, tenant_id);
+            create index {index}_by_plan on {table} (plan, registered_at, tenant_id);
+            create index {index}_by_status on {table} (status, registered_at, tenant_id);
+            create index {index}_by_domain on {table} (domain) where domain is not null;
             create index {index}_by_contact on {table} (contact_subject) where contact_subject is not null;
             alter table {table} enable row level security;
             alter table {table} force row level security;

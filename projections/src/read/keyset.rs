@@ -2,6 +2,7 @@
 //!
 //! Every column named here comes from the program, every value is a parameter.
 
+use super::filter::{Field, Filter, Parameters, place};
 use super::{Direction, Page, ReadError, ReadSession, Slice};
 use crate::engine::unsigned;
 use chrono::{DateTime, Utc};
@@ -33,43 +34,37 @@ pub(crate) enum SortBy {
     Text(&'static str),
 }
 
-type Parameter = Box<dyn ToSql + Sync + Send>;
-
 /// A list of rows: `from` and its conditions.
 pub(crate) struct List {
     columns: String,
     from: String,
     id: &'static str,
     conditions: Vec<String>,
-    parameters: Vec<Parameter>,
+    parameters: Parameters,
+    /// Whether its statement is worth keeping.
+    kept: bool,
 }
 
 impl List {
     /// `from`: the table, with an alias and joins if need be. `tenant`: its tenant column, `id`: its id column.
     pub(crate) fn new(columns: String, from: String, tenant_column: &str, id: &'static str, tenant: TenantId) -> Self {
-        let mut list = List { columns, from, id, conditions: Vec::new(), parameters: Vec::new() };
+        let mut list = List { columns, from, id, conditions: Vec::new(), parameters: Vec::new(), kept: true };
         // The row policy would say so too, but no index knows of policies.
-        list.equal(tenant_column, Some(tenant.0));
+        let place = list.parameter(tenant.0);
+        list.conditions.push(format!("{tenant_column} = {place}"));
         list
     }
 
     /// The place of a parameter, e.g. `$3`.
-    pub(crate) fn parameter(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
-        self.parameters.push(Box::new(value));
-        format!("${}", self.parameters.len())
+    fn parameter(&mut self, value: impl ToSql + Sync + Send + 'static) -> String {
+        place(&mut self.parameters, value)
     }
 
-    /// Only rows with this value, if one is given.
-    pub(crate) fn equal<T: ToSql + Sync + Send + 'static>(&mut self, column: &str, value: Option<T>) {
-        if let Some(value) = value {
-            let place = self.parameter(value);
-            self.conditions.push(format!("{column} = {place}"));
-        }
-    }
-
-    /// Only rows of which this holds.
-    pub(crate) fn only(&mut self, condition: String) {
-        self.conditions.push(condition);
+    /// Only rows of which the filter holds.
+    pub(crate) fn only<F: Field>(mut self, filter: &Filter<F>, context: &F::Context) -> Self {
+        self.conditions.extend(filter.conditions(context, &mut self.parameters));
+        self.kept &= filter.is_plain();
+        self
     }
 
     /// The statement of a page and its parameters.
@@ -81,7 +76,7 @@ impl List {
         sort: SortBy,
         direction: Direction,
         page: &Page<Keyset>,
-    ) -> Result<(String, Vec<Parameter>), ReadError> {
+    ) -> Result<(String, Parameters), ReadError> {
         let (SortBy::At(column) | SortBy::Text(column)) = sort;
         let id = self.id;
         for (cursor, operator) in [(&page.after, direction.follows()), (&page.before, direction.precedes())] {
@@ -115,8 +110,9 @@ impl List {
         page: &Page<Keyset>,
         row: impl Fn(&Row) -> Result<R, ReadError>,
     ) -> Result<Slice<R>, ReadError> {
+        let kept = self.kept;
         let (sql, parameters) = self.page_query(sort, direction, page)?;
-        let rows = session.query(&sql, &borrowed(&parameters)).await?;
+        let rows = session.query_list(&sql, &parameters, kept).await?;
         Ok(page.slice(rows.iter().map(row).collect::<Result<_, _>>()?))
     }
 
@@ -126,13 +122,9 @@ impl List {
     /// When the database cannot be asked.
     pub(crate) async fn count(self, session: &ReadSession) -> Result<u64, ReadError> {
         let sql = format!("select count(*) from {} where {}", self.from, self.conditions.join(" and "));
-        let rows = session.query(&sql, &borrowed(&self.parameters)).await?;
+        let rows = session.query_list(&sql, &self.parameters, self.kept).await?;
         Ok(rows.first().map_or(0, |row| unsigned(row.get(0))))
     }
-}
-
-fn borrowed(parameters: &[Parameter]) -> Vec<&(dyn ToSql + Sync)> {
-    parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect()
 }
 
 /// Columns of a table by its alias.

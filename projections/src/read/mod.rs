@@ -3,6 +3,7 @@
 //! Row policies are the backstop: a query that forgets its tenant finds nothing. Refuses to write.
 
 mod changes;
+pub mod filter;
 pub(crate) mod keyset;
 mod page;
 
@@ -148,6 +149,25 @@ impl ReadSession {
         let object = self.object()?;
         let statement = object.prepare_cached(sql).await.map_err(DatabaseError::Query)?;
         object.query(&statement, parameters).await.map_err(DatabaseError::Query)
+    }
+
+    /// A statement of a list. `kept`: whether it is prepared once for many times; one whose text depends on what somebody
+    /// asks for must not be, or there would be no end of them.
+    ///
+    /// # Errors
+    /// As [`ReadSession::query`].
+    pub(crate) async fn query_list(
+        &self,
+        sql: &str,
+        parameters: &filter::Parameters,
+        kept: bool,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let parameters = filter::borrowed(parameters);
+        if kept {
+            return self.query(sql, &parameters).await;
+        }
+        tracing::trace!(target: "daybook::sql", statement = sql);
+        self.object()?.query(sql, &parameters).await.map_err(DatabaseError::Query)
     }
 
     /// Ends the transaction.

@@ -4,10 +4,11 @@ use crate::harness::{Histories, World, registered, soon};
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::TenantId;
 use daybook_projections::audit::{
-    self, AuditCursor, AuditFilter, AuditRow, DeniedCursor, DeniedFilter, Wanted, denied_page, denied_query, history,
-    history_query, history_within, page_query,
+    self, AuditCursor, AuditField, AuditFilter, AuditRow, DeniedCursor, DeniedField, DeniedFilter, Trail, Wanted,
+    denied_page, denied_query, history, history_query, history_within, page_query,
 };
 use daybook_projections::engine::Lanes;
+use daybook_projections::read::filter::Test;
 use daybook_projections::read::{Page, ReadSession};
 use daybook_projections::{Audit, Model, Scope};
 use daybook_store::access::AttemptKind;
@@ -146,36 +147,39 @@ async fn each_filter_is_read_by_an_index_under_the_row_policies() {
     let stream = md5(&world, "stream7").await;
     let command = md5(&world, "command777").await;
     let none = AuditFilter::default;
-    let span = || AuditFilter { from: Some(at(20_000)), to: Some(at(20_500)), ..none() };
+    let is = |field, value: &str| AuditFilter::equals(field, value);
+    let time = |test| AuditFilter::Is(AuditField::RecordedAt, test);
+    let span = || AuditFilter::And(vec![time(Test::Gte(at(20_000).into())), time(Test::Lt(at(20_500).into()))]);
     let filters = [
         ("none", none(), "audit_v1_pkey", 50_000),
-        ("actor", AuditFilter { actor: Some(actor), ..none() }, "by_actor", 1_250),
-        ("subject type", AuditFilter { subject_type: Some("readings".into()), ..none() }, "by_subject_type", 12_500),
-        ("subject", AuditFilter { subject: Some(stream), ..none() }, "by_subject", 100),
-        (
-            "event type",
-            AuditFilter { event_type: Some("test.thing.happened7".into()), ..none() },
-            "by_event_type",
-            1_666,
-        ),
-        ("command", AuditFilter { command_id: Some(command), ..none() }, "by_command", 1),
-        ("correlation", AuditFilter { correlation: Some("request-77".into()), ..none() }, "by_correlation", 3),
+        ("actor", AuditFilter::equals(AuditField::Actor, actor), "by_actor", 1_250),
+        ("subject type", is(AuditField::SubjectType, "readings"), "by_subject_type", 12_500),
+        ("subject", AuditFilter::equals(AuditField::Subject, stream), "by_subject", 100),
+        ("event type", is(AuditField::EventType, "test.thing.happened7"), "by_event_type", 1_666),
+        ("command", AuditFilter::equals(AuditField::CommandId, command), "by_command", 1),
+        ("correlation", is(AuditField::Correlation, "request-77"), "by_correlation", 3),
         ("span", span(), "audit_v1_pkey", 500),
-        ("actor and span", AuditFilter { actor: Some(actor), ..span() }, "by_actor", 12),
+        (
+            "actor and span",
+            AuditFilter::And(vec![AuditFilter::equals(AuditField::Actor, actor), span()]),
+            "by_actor",
+            12,
+        ),
     ];
     let session = world.reader().begin(Scope::Tenant(TENANT)).await.unwrap();
+    let trail = Trail { table: "read.audit_v1".into(), tenant: TENANT };
     for (name, filter, index, expected) in filters {
         let whole = audit::page(&session, TENANT, &filter, &Page::first(60_000, None)).await.unwrap().rows;
         assert!(whole.len().abs_diff(expected) <= 1 + expected / 20, "{name}: {} rows", whole.len());
         let first_page = whole.len().min(50);
         let middle = whole[whole.len() / 2].cursor();
         for asked in [Page::first(50, None), Page::first(50, Some(middle))] {
-            let (sql, parameters) = page_query("read.audit_v1", TENANT, &filter, &asked);
+            let (sql, parameters) = page_query(&trail, &filter, &asked);
             let plan = plan(&session, &sql, &parameters).await;
             assert!(plan.contains(index), "{name}: by {index}\n{plan}");
             assert!(!plan.contains("Seq Scan") && !plan.contains("Sort"), "{name}\n{plan}");
             assert!(!plan.contains("Rows Removed"), "{name} reads what it does not show\n{plan}");
-            assert_eq!(plan.contains("_by_time"), filter.from.is_some(), "{name}: bounds by their own index\n{plan}");
+            assert_eq!(plan.contains("_by_time"), name.contains("span"), "{name}: bounds by their own index\n{plan}");
         }
         let page = audit::page(&session, TENANT, &filter, &Page::first(50, None)).await.unwrap();
         assert_eq!(page.rows, whole[..first_page], "{name}");
@@ -187,7 +191,9 @@ async fn a_span_without_events_shows_none() {
     let world = with_rows().await;
     let session = world.reader().begin(Scope::Tenant(TENANT)).await.unwrap();
     let rows = async |from: Option<i64>, to: Option<i64>| {
-        let filter = AuditFilter { from: from.map(at), to: to.map(at), ..AuditFilter::default() };
+        let bounds = [from.map(|from| Test::Gte(at(from).into())), to.map(|to| Test::Lt(at(to).into()))];
+        let is = |test| AuditFilter::Is(AuditField::RecordedAt, test);
+        let filter = AuditFilter::And(bounds.into_iter().flatten().map(is).collect());
         let rows = audit::page(&session, TENANT, &filter, &Page::first(60_000, None)).await.unwrap().rows;
         rows.iter().map(|row| row.tenant_position).collect::<Vec<_>>()
     };
@@ -264,12 +270,13 @@ async fn denied_attempts_are_read_by_an_index_in_pages() {
     superuser.batch_execute("analyze projection.denied_attempts").await.unwrap();
     let actor = md5(&world, "actor7").await;
     let none = DeniedFilter::default;
-    let (from, to) = (Some(at(40 + 60_000)), Some(at(40 + 66_000)));
+    let minute = |test| DeniedFilter::Is(DeniedField::Minute, test);
+    let span = [Test::Gte(at(40 + 60_000).into()), Test::Lt(at(40 + 66_000).into())];
     let filters = [
         (none(), "denied_attempts_newest", 50_000),
-        (DeniedFilter { actor: Some(actor), ..none() }, "denied_attempts_by_actor", 1_000),
-        (DeniedFilter { kind: Some(AttemptKind::Read), ..none() }, "denied_attempts_by_kind", 25_000),
-        (DeniedFilter { from, to, ..none() }, "denied_attempts_newest", 1_000),
+        (DeniedFilter::equals(DeniedField::Actor, actor), "denied_attempts_by_actor", 1_000),
+        (DeniedFilter::equals(DeniedField::Kind, AttemptKind::Read.as_str()), "denied_attempts_by_kind", 25_000),
+        (DeniedFilter::And(span.into_iter().map(minute).collect()), "denied_attempts_newest", 1_000),
     ];
     let session = world.reader().begin(Scope::Tenant(TENANT)).await.unwrap();
     for (filter, index, expected) in filters {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod energy;
+mod filters;
 mod harness;
 mod lanes;
 mod platform;

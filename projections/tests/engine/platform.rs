@@ -12,10 +12,11 @@ use daybook_domain::{
     AccountId, Actor, ActorKind, Context, EventIds, EventSourced, ModuleId, PLATFORM_TENANT, Personal, SubjectId,
     TenantId,
 };
-use daybook_projections::platform::accounts::{self, AccountFilter, AccountOrderBy};
-use daybook_projections::platform::grants::{self, Access, GrantFilter, Moment, PastError};
+use daybook_projections::platform::accounts::{self, AccountField, AccountFilter, AccountOrderBy};
+use daybook_projections::platform::grants::{self, Access, GrantField, GrantFilter, Moment, PastError};
 use daybook_projections::platform::members::{self, MemberStatus};
 use daybook_projections::platform::modules::{self, ModuleStatus};
+use daybook_projections::read::filter::{Asked, Builder, Test};
 use daybook_projections::read::{Direction, Keyset, Page};
 use daybook_projections::{Accounts, Grants, Members, Model, Modules, Projections, ReadSession, Scope};
 use daybook_store::system::{Real, System};
@@ -298,7 +299,7 @@ fn everything() -> Page<Keyset> {
 }
 
 async fn allowed_by_sql(session: &ReadSession, tenant: TenantId, now: DateTime<Utc>, allowed: bool) -> BTreeSet<Uuid> {
-    let filter = GrantFilter { allowed: Some(allowed), ..GrantFilter::default() };
+    let filter = GrantFilter::equals(GrantField::Allowed, allowed);
     let slice = grants::page(session, tenant, &filter, now, Direction::Ascending, &everything()).await.unwrap();
     assert_eq!(grants::count(session, tenant, &filter, now).await.unwrap(), slice.rows.len() as u64);
     assert!(slice.rows.iter().all(|view| (view.access == Access::Allowed) == allowed));
@@ -346,7 +347,7 @@ async fn the_past_is_as_it_was() {
         let moment = Moment::Position(u64::try_from(tenant_position).unwrap());
         let past = grants::past(&session, *tenant, moment, last).await.unwrap();
         assert_eq!(past.at, recorded_at);
-        let allowed = GrantFilter { allowed: Some(true), ..GrantFilter::default() };
+        let allowed = GrantFilter::equals(GrantField::Allowed, true);
         let page = past.page(&allowed, Direction::Ascending, &everything()).unwrap();
         let ids: BTreeSet<Uuid> = page.rows.iter().map(|view| view.grant.grant_id).collect();
         assert_eq!(ids, state.allowed(*tenant, recorded_at));
@@ -401,7 +402,9 @@ async fn another_tenants_people_modules_and_grants_are_not_there() {
     let all = accounts::page(&platform, &any, AccountOrderBy::Email, Direction::Ascending, &whole).await.unwrap().rows;
     assert!(all.is_sorted_by_key(|row| row.email_key.clone()));
     let upper = all[0].email.as_deref().unwrap_or_default().to_uppercase();
-    let found = accounts::count(&platform, &AccountFilter { email: Some(upper), status: None }).await.unwrap();
+    let asked = Asked::Is(Test::Eq(upper.into()));
+    let any_case: AccountFilter = Builder::new("filter").is(AccountField::Email, asked).unwrap();
+    let found = accounts::count(&platform, &any_case).await.unwrap();
     assert!(found >= 1);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, registered};
 use daybook_domain::TenantId;
-use daybook_projections::platform::tenants;
+use daybook_projections::platform::tenants::{self, TenantFilter};
 use daybook_projections::{Model, ReadError, Scope, Tenants};
 use daybook_store::database::Role;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ async fn unset_tenant_sees_no_rows() {
     // Also on a session that was a tenant's a moment ago: there the setting is empty, not absent.
     let reader = daybook_projections::Reader::new(world.db.database(), 1);
     let before = reader.begin(Scope::Tenant(one)).await.unwrap();
-    assert_eq!(tenants::count(&before).await.unwrap(), 1);
+    assert_eq!(tenants::count(&before, &TenantFilter::default()).await.unwrap(), 1);
     before.finish().await.unwrap();
     session
         .batch_execute("begin; select set_config('app.tenant', '', true), set_config('app.platform', '', true)")
@@ -55,7 +55,7 @@ async fn a_tenant_sees_itself_alone_and_the_platform_sees_all() {
         (Scope::Tenant(TenantId(Uuid::from_u128(3))), vec![]),
     ] {
         let session = reader.begin(scope).await.unwrap();
-        assert_eq!(tenants::count(&session).await.unwrap(), sees.len() as u64, "{scope:?}");
+        assert_eq!(tenants::count(&session, &TenantFilter::default()).await.unwrap(), sees.len() as u64, "{scope:?}");
         for tenant in [one, two] {
             let found = tenants::tenant(&session, tenant).await.unwrap();
             assert_eq!(found.is_some(), sees.contains(&tenant), "{scope:?} {tenant}");
@@ -80,7 +80,7 @@ async fn an_operation_that_is_dropped_leaves_a_clean_session_behind() {
         assert!(matches!(failed, Err(ReadError::ForeignCursor)));
     }
     let session = reader.begin(Scope::Tenant(two)).await.unwrap();
-    assert_eq!(tenants::count(&session).await.unwrap(), 1);
+    assert_eq!(tenants::count(&session, &TenantFilter::default()).await.unwrap(), 1);
     session.finish().await.unwrap();
 }
 
@@ -100,7 +100,7 @@ async fn a_reader_cannot_write() {
 async fn before_the_first_start_there_is_no_read_model_and_it_says_so() {
     let world = World::new().await;
     let session = world.reader().begin(Scope::Platform).await.unwrap();
-    assert!(matches!(tenants::count(&session).await, Err(ReadError::NotBuilt("tenants"))));
+    assert!(matches!(tenants::count(&session, &TenantFilter::default()).await, Err(ReadError::NotBuilt("tenants"))));
 }
 
 #[tokio::test]
@@ -108,7 +108,8 @@ async fn an_operation_can_run_on_any_thread() {
     let (world, [one, _]) = with_two_tenants().await;
     let reader = world.reader();
     let task = tokio::spawn(async move {
-        let body = async |session: &daybook_projections::ReadSession| tenants::count(session).await;
+        let body =
+            async |session: &daybook_projections::ReadSession| tenants::count(session, &TenantFilter::default()).await;
         reader.transaction(Scope::Tenant(one), body).await
     });
     assert_eq!(task.await.unwrap().unwrap(), 1);

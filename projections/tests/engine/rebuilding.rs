@@ -4,7 +4,7 @@ use crate::harness::{Histories, World, soon};
 use crate::tally::{Tally, blame, forgive, one_tenant_per_lane, tally};
 use daybook_domain::platform::Tenant;
 use daybook_projections::engine::{Lanes, RebuildError};
-use daybook_projections::platform::tenants::{self, TenantStatus};
+use daybook_projections::platform::tenants::{self, TenantFilter, TenantStatus};
 use daybook_projections::{Model, Reader, Scope, Tenants};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::Client;
@@ -96,7 +96,7 @@ async fn keep_reading(reader: Reader, stop: &AtomicBool) -> usize {
     while !stop.load(Ordering::SeqCst) {
         let session = reader.begin(Scope::Platform).await.unwrap();
         tokio::task::yield_now().await;
-        let count = tenants::count(&session).await.unwrap();
+        let count = tenants::count(&session, &TenantFilter::default()).await.unwrap();
         assert!(count >= most, "{count} tenants after {most}");
         (reads, most) = (reads + 1, count);
         session.finish().await.unwrap();
@@ -169,7 +169,7 @@ async fn a_query_that_began_before_the_switch_ends_undisturbed() {
     .await;
     assert!(!rebuild.is_finished(), "it waits for the early reader");
     assert_eq!(early.version::<Tenants>().unwrap(), 1);
-    assert!(tenants::count(&early).await.unwrap() > 0);
+    assert!(tenants::count(&early, &TenantFilter::default()).await.unwrap() > 0);
     early.finish().await.unwrap();
     assert!(rebuild.await.unwrap().unwrap().dropped);
 }

@@ -1,7 +1,9 @@
 //! Pages of tenants: whole, in order, and by an index.
 
 use crate::harness::World;
-use daybook_projections::platform::tenants::{self, TenantCursor, TenantOrder, TenantOrderBy, TenantRow, page_query};
+use daybook_projections::platform::tenants::{
+    self, TenantCursor, TenantFilter, TenantOrder, TenantOrderBy, TenantRow, page_query,
+};
 use daybook_projections::read::{Direction, Page, ReadSession};
 use daybook_projections::{Model, ReadError, Scope, Tenants};
 use rand::rngs::StdRng;
@@ -41,7 +43,7 @@ async fn with_tenants(count: i32) -> World {
 }
 
 async fn page(session: &ReadSession, order: TenantOrder, page: &Page<TenantCursor>) -> (Vec<TenantRow>, bool, bool) {
-    let slice = tenants::page(session, order, page).await.unwrap();
+    let slice = tenants::page(session, &TenantFilter::default(), order, page).await.unwrap();
     (slice.rows, slice.has_next, slice.has_previous)
 }
 
@@ -97,9 +99,12 @@ async fn pages_have_no_gap_or_duplicate() {
             assert_eq!((rows.as_slice(), has_next), (&expected[a + 1..b], false));
         }
     }
-    assert_eq!(tenants::count(&session).await.unwrap(), 300);
+    assert_eq!(tenants::count(&session, &TenantFilter::default()).await.unwrap(), 300);
     let foreign = Page::first(1, Some(TenantCursor::Name(String::new(), uuid::Uuid::nil())));
-    assert!(matches!(tenants::page(&session, ORDERS[0], &foreign).await, Err(ReadError::ForeignCursor)));
+    assert!(matches!(
+        tenants::page(&session, &TenantFilter::default(), ORDERS[0], &foreign).await,
+        Err(ReadError::ForeignCursor)
+    ));
 }
 
 #[tokio::test]
@@ -116,7 +121,8 @@ async fn every_page_is_read_by_an_index_under_the_row_policies() {
             Page::first(50, Some(middle.clone())),
             Page::last(50, Some(middle.clone())),
         ] {
-            let (sql, parameters) = page_query(&table, Scope::Platform, order, &asked).unwrap();
+            let (sql, parameters) =
+                page_query(&table, Scope::Platform, &TenantFilter::default(), order, &asked).unwrap();
             let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
             let plan = session
                 .query(&format!("explain (analyze, costs off, timing off, summary off) {sql}"), &parameters)
@@ -139,11 +145,12 @@ async fn every_page_is_read_by_an_index_under_the_row_policies() {
     for order in ORDERS {
         let (rows, has_next, _) = page(&session, order, &Page::first(50, None)).await;
         assert_eq!((rows.len(), has_next), (1, false));
-        let (sql, _) = page_query(&table, session.scope(), order, &Page::first(50, None)).unwrap();
+        let (sql, _) =
+            page_query(&table, session.scope(), &TenantFilter::default(), order, &Page::first(50, None)).unwrap();
         let plan = session.query(&format!("explain (costs off) {sql}"), &[&51i64, &one.0]).await.unwrap();
         let plan: Vec<&str> = plan.iter().map(|row| row.get(0)).collect();
         assert!(plan.join("\n").contains("Index Cond: (tenant_id ="), "{plan:#?}");
     }
-    assert_eq!(tenants::count(&session).await.unwrap(), 1);
+    assert_eq!(tenants::count(&session, &TenantFilter::default()).await.unwrap(), 1);
     session.finish().await.unwrap();
 }

@@ -1,16 +1,16 @@
 //! `deniedAttempts`: what was refused to whom, counted per minute.
 
-use crate::graphql::errors::{Code, error};
+use crate::graphql::filters::{IdFilter, OrBare, enum_filter, filter, filter_input};
 use crate::graphql::paging::{PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, tenant_of};
 use crate::graphql::scalars::BigInt;
 use async_graphql::connection::{Connection, EmptyFields};
-use async_graphql::{Context, Enum, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, Enum, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use daybook_domain::{Action, TenantId};
 use daybook_projections::Scope;
-use daybook_projections::audit::{DeniedFilter, DeniedRow, denied_page};
+use daybook_projections::audit::{DeniedField, DeniedRow, denied_page, minute_of};
 use daybook_store::access::AttemptKind;
 use uuid::Uuid;
 
@@ -80,16 +80,26 @@ impl From<DeniedRow> for DeniedAttempt {
     }
 }
 
-/// Which attempts; everything that is given must hold.
-#[derive(InputObject, Default)]
-pub struct DeniedAttemptsFilter {
-    /// Who tried.
-    pub actor: Option<Uuid>,
-    pub kind: Option<DeniedKind>,
-    /// In the minute of that moment or later.
-    pub from: Option<DateTime<Utc>>,
-    /// In minutes that begin before then.
-    pub to: Option<DateTime<Utc>>,
+enum_filter! {
+    /// A condition on what was refused, e.g. `{ eq: COMMAND }`. Every operator that is given must hold.
+    DeniedKindFilter of DeniedKind as AttemptKind, "`COMMAND`.", "`[COMMAND, READ]`."
+}
+
+filter_input! {
+    /// Which attempts; everything that is given must hold. E.g. `{ kind: { in: [UNKNOWN_TOKEN, FOREIGN_ORIGIN] } }`. A bare
+    /// value is read as `{ eq: … }`.
+    DeniedAttemptsFilter on DeniedField {
+        /// Who tried, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        actor: OrBare<IdFilter> => DeniedField::Actor,
+        /// What was refused, e.g. `{ eq: READ }`.
+        kind: OrBare<DeniedKindFilter> => DeniedField::Kind,
+    }
+    span DeniedField::Minute, minute_of, {
+        /// In the minute of that moment or later, e.g. `"2025-01-01T00:00:00Z"`.
+        from,
+        /// In minutes that begin before then, e.g. `"2025-02-01T00:00:00Z"`.
+        to,
+    }
 }
 
 fn list(tenant: TenantId) -> String {
@@ -114,18 +124,7 @@ impl DenialsQuery {
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::AuditRead, tenant)?;
         let parts = parts(ctx)?;
-        let filter = filter.unwrap_or_default();
-        if let (Some(from), Some(to)) = (filter.from, filter.to)
-            && from >= to
-        {
-            return Err(error(Code::BadUserInput, "filter.from is not before filter.to: swap them"));
-        }
-        let filter = DeniedFilter {
-            actor: filter.actor,
-            kind: filter.kind.map(AttemptKind::from),
-            from: filter.from,
-            to: filter.to,
-        };
+        let filter = self::filter(filter)?;
         let page = PageArgs::new(first, after, None, None)?.page(&parts.opaque, &list(tenant))?;
         let read = parts
             .reads

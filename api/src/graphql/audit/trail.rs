@@ -1,17 +1,16 @@
 //! `auditTrail`: every event of a tenant, newest first.
 
 use super::detail::{Change, PageDetails};
-use super::text;
-use crate::graphql::errors::{Code, error};
+use crate::graphql::filters::{BigIntFilter, DateTimeFilter, IdFilter, OrBare, TextFilter, filter, filter_input};
 use crate::graphql::paging::{PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{at_least, parts, permit, tenant_of};
 use crate::graphql::scalars::{BigInt, Position};
 use async_graphql::connection::{Connection, EmptyFields};
-use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, Result, SimpleObject};
+use async_graphql::{ComplexObject, Context, Enum, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use daybook_domain::{Action, TenantId};
-use daybook_projections::audit::{self, AuditRow};
+use daybook_projections::audit::{self, AuditField, AuditRow};
 use daybook_projections::engine::Lanes;
 use daybook_projections::{Audit, Scope, SeriesModel};
 use std::sync::Arc;
@@ -129,44 +128,33 @@ impl AuditEntry {
     }
 }
 
-/// Which events; everything that is given must hold.
-#[derive(InputObject, Default)]
-pub struct AuditTrailFilter {
-    /// Who did it.
-    pub actor: Option<Uuid>,
-    /// What kind of thing it was done to, e.g. `device`.
-    pub subject_type: Option<String>,
-    /// What it was done to.
-    pub subject_id: Option<Uuid>,
-    /// E.g. `platform.tenant.renamed`.
-    pub event_type: Option<String>,
-    /// The `clientMutationId`.
-    pub command_id: Option<Uuid>,
-    /// The `X-Correlation-Id` of the request.
-    pub correlation_id: Option<String>,
-    /// Recorded then or later.
-    pub from: Option<DateTime<Utc>>,
-    /// Recorded before then.
-    pub to: Option<DateTime<Utc>>,
-}
-
-impl AuditTrailFilter {
-    fn checked(self) -> Result<audit::AuditFilter> {
-        if let (Some(from), Some(to)) = (self.from, self.to)
-            && from >= to
-        {
-            return Err(error(Code::BadUserInput, "filter.from is not before filter.to: swap them"));
-        }
-        Ok(audit::AuditFilter {
-            actor: self.actor,
-            subject_type: text("subjectType", self.subject_type)?,
-            subject: self.subject_id,
-            event_type: text("eventType", self.event_type)?,
-            command_id: self.command_id,
-            correlation: text("correlationId", self.correlation_id)?,
-            from: self.from,
-            to: self.to,
-        })
+filter_input! {
+    /// Which events; everything that is given must hold. E.g. what two people did to devices in January:
+    /// `{ actor: { in: ["0190f3e0-0000-7000-8000-000000000001"] }, subjectType: { eq: "device" },
+    /// from: "2025-01-01T00:00:00Z", to: "2025-02-01T00:00:00Z" }`. A bare value is read as `{ eq: … }`.
+    AuditTrailFilter on AuditField {
+        /// Its number within the tenant, e.g. `{ gt: "100" }`.
+        ordinal: BigIntFilter => AuditField::Ordinal,
+        /// When it was recorded, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        recorded_at: DateTimeFilter => AuditField::RecordedAt,
+        /// Who did it, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        actor: OrBare<IdFilter> => AuditField::Actor,
+        /// What kind of thing it was done to, e.g. `{ in: ["device", "readings"] }`.
+        subject_type: OrBare<TextFilter> => AuditField::SubjectType,
+        /// What it was done to, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        subject_id: OrBare<IdFilter> => AuditField::Subject,
+        /// E.g. `{ eq: "platform.tenant.renamed" }` or `{ startsWith: "platform." }`.
+        event_type: OrBare<TextFilter> => AuditField::EventType,
+        /// The `clientMutationId`, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        command_id: OrBare<IdFilter> => AuditField::CommandId,
+        /// The `X-Correlation-Id` of the request, e.g. `{ eq: "import-7" }`.
+        correlation_id: OrBare<TextFilter> => AuditField::Correlation,
+    }
+    span AuditField::RecordedAt, std::convert::identity, {
+        /// Recorded then or later, e.g. `"2025-01-01T00:00:00Z"`.
+        from,
+        /// Recorded before then, e.g. `"2025-02-01T00:00:00Z"`.
+        to,
     }
 }
 
@@ -196,7 +184,7 @@ impl TrailQuery {
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::AuditRead, tenant)?;
         let parts = parts(ctx)?;
-        let filter = filter.unwrap_or_default().checked()?;
+        let filter = self::filter(filter)?;
         let page = PageArgs::new(first, after, None, None)?.page(&parts.opaque, &list(tenant))?;
         self::at_least(ctx, &[Audit::NAME], Lanes::Of(tenant), at_least).await?;
         let read = parts

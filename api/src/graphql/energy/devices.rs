@@ -10,6 +10,7 @@ pub use inputs::{
 use super::readings::{ReadingConnection, ReadingResolution, ReadingTotals, page, totals};
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::errors::{Code, error};
+use crate::graphql::filters::{DateTimeFilter, IdFilter, OrBare, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, tenant_of};
@@ -24,8 +25,9 @@ use daybook_domain::energy::values as domain;
 use daybook_domain::energy::{Device as DeviceAggregate, DeviceCommand};
 use daybook_domain::value::{Name, Reason};
 use daybook_domain::{Action, InvalidValue, TenantId};
-use daybook_projections::energy::devices::{self, DeviceFilter, DeviceOrder, DeviceOrderBy, DeviceRow, Devices};
+use daybook_projections::energy::devices::{self, DeviceField, DeviceOrder, DeviceOrderBy, DeviceRow, Devices};
 use daybook_projections::engine::Lanes;
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{ReadModel, Scope};
 use inputs::Target;
 use uuid::Uuid;
@@ -106,21 +108,34 @@ impl Order {
     }
 }
 
-/// Which devices. Every member that is there must fit.
-#[derive(InputObject, Clone, Default)]
-#[graphql(name = "DeviceFilter")]
-pub struct Filter {
-    /// Devices of this kind.
-    pub kind: Option<DeviceKind>,
-    /// The device with this serial number, in any spelling.
-    pub serial: Option<String>,
+enum_filter! {
+    /// A condition on the kind of a device, e.g. `{ in: [PV, WIND] }`. Every operator that is given must hold.
+    DeviceKindFilter of DeviceKind as daybook_domain::energy::values::DeviceKind, "`PV`.", "`[PV, WIND]`."
 }
 
-impl Filter {
-    fn filter(&self) -> Result<DeviceFilter> {
-        let serial = self.serial.as_deref().map(Serial::parse).transpose();
-        let serial = serial.map_err(|e| error(Code::BadUserInput, format!("filter.serial: {}", e.message)))?;
-        Ok(DeviceFilter { kind: self.kind.map(Into::into), serial_key: serial.map(|serial| serial.key()) })
+enum_filter! {
+    /// A condition on the status of a device, e.g. `{ eq: ACTIVE }`. Every operator that is given must hold.
+    DeviceStatusFilter of DeviceStatus as daybook_projections::energy::devices::DeviceStatus,
+    "`ACTIVE`.", "`[ACTIVE]`."
+}
+
+filter_input! {
+    /// Which devices; everything that is given must hold. E.g. what generates, but no test devices:
+    /// `{ kind: { in: [PV, WIND] }, not: { name: { startsWith: "test" } } }`.
+    DeviceFilter on DeviceField {
+        /// The id, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        id: IdFilter => DeviceField::Id,
+        /// The name, upper and lower case alike, e.g. `{ startsWith: "roof" }`.
+        name: TextFilter => DeviceField::Name,
+        /// What it is, e.g. `{ in: [PV, WIND] }`; a bare `PV` is read as `{ eq: PV }`.
+        kind: OrBare<DeviceKindFilter> => DeviceField::Kind,
+        /// The serial number in any spelling: without spaces, upper and lower case alike, e.g. `{ startsWith: "sn 4" }`;
+        /// null where there is none. A bare `"SN 42"` is read as `{ eq: "SN 42" }`.
+        serial: OrBare<TextFilter> => DeviceField::Serial,
+        /// Whether it is in service, e.g. `{ eq: ACTIVE }`.
+        status: DeviceStatusFilter => DeviceField::Status,
+        /// When it was registered, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        registered_at: DateTimeFilter => DeviceField::RegisteredAt,
     }
 }
 
@@ -279,7 +294,7 @@ impl DeviceQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The tenant; your own unless told.")] tenant: Option<Uuid>,
-        #[graphql(desc = "Which devices; all unless told.", default)] filter: Filter,
+        #[graphql(desc = "Which devices; all unless told.")] filter: Option<DeviceFilter>,
         #[graphql(desc = "How many from the start, 1–200; 50 unless told.")] first: Option<i32>,
         #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
         #[graphql(desc = "How many from the end, 1–200.")] last: Option<i32>,
@@ -289,9 +304,9 @@ impl DeviceQuery {
     ) -> Result<Connection<String, Device, DeviceCount>> {
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::DeviceList, tenant)?;
-        let filter = filter.filter()?;
+        let filter = self::filter(filter)?;
         let args = PageArgs::new(first, after, last, before)?;
-        let list = format!("devices v1 {tenant} {:?} {:?} {filter:?}", order_by.field, order_by.direction);
+        let list = format!("devices v2 {tenant} {:?} {:?} {filter:?}", order_by.field, order_by.direction);
         let opaque = &parts(ctx)?.opaque;
         let page = args.page(opaque, &list)?;
         self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
@@ -308,7 +323,7 @@ impl DeviceQuery {
 /// Counted only when asked for.
 pub struct DeviceCount {
     tenant: TenantId,
-    filter: DeviceFilter,
+    filter: Filter<DeviceField>,
 }
 
 #[Object]

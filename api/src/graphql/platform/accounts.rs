@@ -1,7 +1,7 @@
 //! Accounts, the login identities of people: the platform's alone.
 
 use crate::graphql::audit::door::{denied, sees};
-use crate::graphql::filters::TextFilter;
+use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt};
@@ -15,7 +15,8 @@ use daybook_domain::platform::{Account as AccountAggregate, AccountCommand};
 use daybook_domain::value::{EmailAddress, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId};
 use daybook_projections::engine::Lanes;
-use daybook_projections::platform::accounts::{self, AccountFilter as Filter, AccountOrderBy};
+use daybook_projections::platform::accounts::{self, AccountField, AccountOrderBy};
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{Accounts, ReadModel, Scope};
 use uuid::Uuid;
 
@@ -96,25 +97,25 @@ pub struct AccountOrder {
     pub direction: OrderDirection,
 }
 
-/// A condition on the status of an account.
-#[derive(InputObject, Clone, Copy)]
-pub struct AccountStatusFilter {
-    /// Exactly this one.
-    pub eq: AccountStatus,
+enum_filter! {
+    /// A condition on the status of an account, e.g. `{ eq: ACTIVE }`. Every operator that is given must hold.
+    AccountStatusFilter of AccountStatus as daybook_projections::platform::accounts::AccountStatus,
+    "`ACTIVE`.", "`[ACTIVE]`."
 }
 
-/// Which accounts.
-#[derive(InputObject, Clone, Default)]
-pub struct AccountFilter {
-    /// The e-mail address, upper and lower case alike.
-    pub email: Option<TextFilter>,
-    /// The status.
-    pub status: Option<AccountStatusFilter>,
-}
-
-impl From<AccountFilter> for Filter {
-    fn from(filter: AccountFilter) -> Self {
-        Filter { email: filter.email.map(|email| email.eq), status: filter.status.map(|status| status.eq.into()) }
+filter_input! {
+    /// Which accounts; everything that is given must hold. E.g. `{ email: { startsWith: "ada@" }, status: { eq: ACTIVE } }`.
+    AccountFilter on AccountField {
+        /// The id, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        id: IdFilter => AccountField::Id,
+        /// The person's name, upper and lower case alike, e.g. `{ startsWith: "ada" }`. Null once erased.
+        name: TextFilter => AccountField::Name,
+        /// The e-mail address, upper and lower case alike, e.g. `{ eq: "ada@example.com" }`. Null once erased.
+        email: TextFilter => AccountField::Email,
+        /// The status, e.g. `{ eq: DEACTIVATED }`.
+        status: AccountStatusFilter => AccountField::Status,
+        /// When it was registered, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        registered_at: DateTimeFilter => AccountField::RegisteredAt,
     }
 }
 
@@ -325,7 +326,7 @@ impl AccountQuery {
         let list = format!("accounts v1 {:?} {:?}", order_by.field, order_by.direction);
         let page = PageArgs::new(first, after, last, before)?.page(opaque, &list)?;
         let (by, direction) = (order_by.field.into(), order_by.direction.into());
-        let filter = Filter::from(filter.unwrap_or_default());
+        let filter = self::filter(filter)?;
         self::at_least(ctx, READ_MODELS, Lanes::Of(PLATFORM_TENANT), at_least).await?;
         let reader = parts(ctx)?.reads.reader();
         let slice = reader
@@ -347,7 +348,7 @@ impl From<AccountOrderField> for AccountOrderBy {
 }
 
 /// Counted only when asked for.
-pub struct AccountCount(Filter);
+pub struct AccountCount(Filter<AccountField>);
 
 #[Object]
 impl AccountCount {

@@ -3,6 +3,7 @@
 use super::grants::{Grant, GrantFilter, GrantOrder, READ_MODELS, own_membership, view};
 use crate::graphql::changes::{ChangeKind, changes};
 use crate::graphql::errors::{Code, error, internal};
+use crate::graphql::filters::filter;
 use crate::graphql::paging::{PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{at_least, credential, parts, permit, resume, tenant_of};
@@ -13,7 +14,8 @@ use chrono::{DateTime, Utc};
 use daybook_app::may;
 use daybook_domain::{Action, TenantId};
 use daybook_projections::engine::Lanes;
-use daybook_projections::platform::grants::{self, GrantFilter as Filter, GrantRow, Moment, Past, PastError};
+use daybook_projections::platform::grants::{self, GrantField, GrantRow, Moment, Past, PastError};
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{Grants, Scope};
 use futures_util::{Stream, StreamExt};
 use std::sync::Arc;
@@ -74,9 +76,9 @@ impl GrantQuery {
         #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
     ) -> Result<Connection<String, Grant, GrantCount>> {
         let tenant = tenant_of(ctx, tenant)?;
-        let filter = Filter::from(filter.unwrap_or_default());
+        let filter = self::filter(filter)?;
         let own = own_membership(credential(ctx)?, tenant);
-        if own.is_none() || filter.member != own {
+        if !own.is_some_and(|own| filter.implies(GrantField::Member, &own.into())) {
             permit(ctx, Action::GrantList, tenant)?;
         }
         let parts = parts(ctx)?;
@@ -137,7 +139,7 @@ fn of_past(failure: PastError) -> async_graphql::Error {
 /// Counted only when asked for.
 pub struct GrantCount {
     tenant: TenantId,
-    filter: Filter,
+    filter: Filter<GrantField>,
     of: Counted,
 }
 

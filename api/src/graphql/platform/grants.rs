@@ -3,7 +3,7 @@
 use super::loaders::{MemberKey, ModuleKey, load};
 use super::members::Member;
 use super::modules::Module;
-use crate::graphql::filters::{BooleanFilter, IdFilter, TextFilter};
+use crate::graphql::filters::{BooleanFilter, DateTimeFilter, IdFilter, TextFilter, filter_input};
 use crate::graphql::paging::OrderDirection;
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, credential, parts};
@@ -14,7 +14,7 @@ use daybook_app::{Credential, may};
 use daybook_domain::platform::membership_id;
 use daybook_domain::{AccountId, Action, ActorKind, TenantId};
 use daybook_projections::platform::grants::access::{Surroundings, access};
-use daybook_projections::platform::grants::{self, Access, GrantFilter as Filter, GrantRow, GrantView, Past};
+use daybook_projections::platform::grants::{self, Access, GrantField, GrantRow, GrantView, Past};
 use daybook_projections::{Grants, Members, Modules, ReadModel, Scope};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -192,27 +192,24 @@ pub struct GrantOrder {
     pub direction: OrderDirection,
 }
 
-/// Which grants.
-#[derive(InputObject, Clone, Default)]
-pub struct GrantFilter {
-    /// The membership.
-    pub member: Option<IdFilter>,
-    /// The module.
-    pub module: Option<IdFilter>,
-    /// The key of the role.
-    pub role: Option<TextFilter>,
-    /// Whether it allows now, or at the moment of `asOf`.
-    pub allowed_now: Option<BooleanFilter>,
-}
-
-impl From<GrantFilter> for Filter {
-    fn from(filter: GrantFilter) -> Self {
-        Filter {
-            member: filter.member.map(|member| member.eq),
-            module: filter.module.map(|module| module.eq),
-            role: filter.role.map(|role| role.eq),
-            allowed: filter.allowed_now.map(|allowed| allowed.eq),
-        }
+filter_input! {
+    /// Which grants; everything that is given must hold. E.g. those that allow now and end before February:
+    /// `{ allowedNow: { eq: true }, until: { lt: "2025-02-01T00:00:00Z" } }`.
+    GrantFilter on GrantField {
+        /// The id, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        id: IdFilter => GrantField::Id,
+        /// The membership, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        member: IdFilter => GrantField::Member,
+        /// The module, e.g. `{ in: ["0190f3e0-0000-7000-8000-000000000001"] }`.
+        module: IdFilter => GrantField::Module,
+        /// The key of the role, upper and lower case apart, e.g. `{ eq: "planner" }`.
+        role: TextFilter => GrantField::Role,
+        /// The first moment at which it denies again, e.g. `{ lt: "2025-02-01T00:00:00Z" }`; null without an end.
+        until: DateTimeFilter => GrantField::Until,
+        /// When the role was granted last, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        granted_at: DateTimeFilter => GrantField::GrantedAt,
+        /// Whether it allows now, or at the moment of `asOf`, e.g. `{ eq: true }`.
+        allowed_now: BooleanFilter => GrantField::Allowed,
     }
 }
 

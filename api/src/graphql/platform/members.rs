@@ -2,7 +2,7 @@
 
 use super::loaders::{PersonKey, load};
 use crate::graphql::audit::door::{denied, sees};
-use crate::graphql::filters::IdFilter;
+use crate::graphql::filters::{DateTimeFilter, IdFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, tenant_of};
@@ -15,7 +15,8 @@ use daybook_domain::platform::{MembershipCommand, TenantRole, membership_id};
 use daybook_domain::value::Reason;
 use daybook_domain::{AccountId, Action, InvalidValue, TenantId};
 use daybook_projections::engine::Lanes;
-use daybook_projections::platform::members::{self, MemberFilter as Filter, MemberStatus as Status};
+use daybook_projections::platform::members::{self, MemberField};
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{Members, ReadModel, Scope};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -130,28 +131,23 @@ pub struct MemberOrder {
     pub direction: OrderDirection,
 }
 
-/// A condition on the status of a membership.
-#[derive(InputObject, Clone, Copy)]
-pub struct MemberStatusFilter {
-    /// Exactly this one.
-    pub eq: MemberStatus,
+enum_filter! {
+    /// A condition on the status of a membership, e.g. `{ eq: ACTIVE }`. Every operator that is given must hold.
+    MemberStatusFilter of MemberStatus as daybook_projections::platform::members::MemberStatus,
+    "`ACTIVE`.", "`[ACTIVE]`."
 }
 
-/// Which members.
-#[derive(InputObject, Clone, Copy, Default)]
-pub struct MemberFilter {
-    /// The account behind it.
-    pub account: Option<IdFilter>,
-    /// The status.
-    pub status: Option<MemberStatusFilter>,
-}
-
-impl From<MemberFilter> for Filter {
-    fn from(filter: MemberFilter) -> Self {
-        Filter {
-            account: filter.account.map(|account| account.eq),
-            status: filter.status.map(|status| Status::from(status.eq)),
-        }
+filter_input! {
+    /// Which members; everything that is given must hold. E.g. `{ status: { eq: ACTIVE } }`.
+    MemberFilter on MemberField {
+        /// The id of the membership, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        id: IdFilter => MemberField::Id,
+        /// The account behind it, e.g. `{ in: ["0190f3e0-0000-7000-8000-000000000001"] }`.
+        account: IdFilter => MemberField::Account,
+        /// The status, e.g. `{ eq: ENDED }`.
+        status: MemberStatusFilter => MemberField::Status,
+        /// When the account became a member for the first time, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        added_at: DateTimeFilter => MemberField::AddedAt,
     }
 }
 
@@ -361,7 +357,7 @@ impl MemberQuery {
         let opaque = &parts(ctx)?.opaque;
         let list = format!("members v1 {tenant} {:?} {:?}", order_by.field, order_by.direction);
         let page = PageArgs::new(first, after, last, before)?.page(opaque, &list)?;
-        let (filter, direction) = (Filter::from(filter.unwrap_or_default()), order_by.direction.into());
+        let (filter, direction) = (self::filter(filter)?, order_by.direction.into());
         self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
         let reader = parts(ctx)?.reads.reader();
         let slice = reader
@@ -377,7 +373,7 @@ impl MemberQuery {
 /// Counted only when asked for.
 pub struct MemberCount {
     tenant: TenantId,
-    filter: Filter,
+    filter: Filter<MemberField>,
 }
 
 #[Object]

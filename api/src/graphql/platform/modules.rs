@@ -2,7 +2,7 @@
 
 use super::manifests::{ManifestInput, ModuleIntegration, ModuleRole, ModuleRoute};
 use crate::graphql::audit::door::{denied, sees};
-use crate::graphql::filters::TextFilter;
+use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, tenant_of};
@@ -15,7 +15,8 @@ use daybook_domain::platform::ModuleCommand;
 use daybook_domain::value::Reason;
 use daybook_domain::{Action, InvalidValue, TenantId};
 use daybook_projections::engine::Lanes;
-use daybook_projections::platform::modules::{self, ModuleFilter as Filter, ModuleOrderBy, ModuleStatus as Status};
+use daybook_projections::platform::modules::{self, ModuleField, ModuleOrderBy};
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{Modules, ReadModel, Scope};
 use uuid::Uuid;
 
@@ -120,25 +121,25 @@ pub struct ModuleOrder {
     pub direction: OrderDirection,
 }
 
-/// A condition on the status of a module.
-#[derive(InputObject, Clone, Copy)]
-pub struct ModuleStatusFilter {
-    /// Exactly this one.
-    pub eq: ModuleStatus,
+enum_filter! {
+    /// A condition on the status of a module, e.g. `{ ne: RETIRED }`. Every operator that is given must hold.
+    ModuleStatusFilter of ModuleStatus as daybook_projections::platform::modules::ModuleStatus,
+    "`ENABLED`.", "`[ENABLED, DISABLED]`."
 }
 
-/// Which modules.
-#[derive(InputObject, Clone, Default)]
-pub struct ModuleFilter {
-    /// The key.
-    pub key: Option<TextFilter>,
-    /// The status.
-    pub status: Option<ModuleStatusFilter>,
-}
-
-impl From<ModuleFilter> for Filter {
-    fn from(filter: ModuleFilter) -> Self {
-        Filter { key: filter.key.map(|key| key.eq), status: filter.status.map(|status| Status::from(status.eq)) }
+filter_input! {
+    /// Which modules; everything that is given must hold. E.g. `{ key: { startsWith: "bess-" }, status: { ne: RETIRED } }`.
+    ModuleFilter on ModuleField {
+        /// The id, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
+        id: IdFilter => ModuleField::Id,
+        /// The key, upper and lower case apart, e.g. `{ eq: "bess-sizing" }`.
+        key: TextFilter => ModuleField::Key,
+        /// The name, upper and lower case alike, e.g. `{ startsWith: "battery" }`.
+        name: TextFilter => ModuleField::Name,
+        /// The status, e.g. `{ in: [ENABLED, DISABLED] }`.
+        status: ModuleStatusFilter => ModuleField::Status,
+        /// When it was registered, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        registered_at: DateTimeFilter => ModuleField::RegisteredAt,
     }
 }
 
@@ -356,7 +357,7 @@ impl ModuleQuery {
             ModuleOrderField::RegisteredAt => ModuleOrderBy::RegisteredAt,
             ModuleOrderField::Name => ModuleOrderBy::Name,
         };
-        let (filter, direction) = (Filter::from(filter.unwrap_or_default()), order_by.direction.into());
+        let (filter, direction) = (self::filter(filter)?, order_by.direction.into());
         self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
         let reader = parts(ctx)?.reads.reader();
         let slice = reader
@@ -372,7 +373,7 @@ impl ModuleQuery {
 /// Counted only when asked for.
 pub struct ModuleCount {
     tenant: TenantId,
-    filter: Filter,
+    filter: Filter<ModuleField>,
 }
 
 #[Object]

@@ -2,6 +2,7 @@
 
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::changes::{ChangeKind, changes};
+use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, resume};
@@ -16,7 +17,8 @@ use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
 use daybook_domain::value::{Domain, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId, TenantId};
 use daybook_projections::engine::Lanes;
-use daybook_projections::platform::tenants::{self, TenantOrder, TenantOrderBy, TenantRow, Tenants};
+use daybook_projections::platform::tenants::{self, TenantField, TenantOrder, TenantOrderBy, TenantRow, Tenants};
+use daybook_projections::read::filter::Filter;
 use daybook_projections::{ReadModel, Scope};
 use futures_util::{Stream, StreamExt};
 use uuid::Uuid;
@@ -96,6 +98,45 @@ pub enum TenantStatus {
     Suspended,
     /// For good.
     Closed,
+}
+
+impl From<TenantStatus> for daybook_projections::platform::tenants::TenantStatus {
+    fn from(status: TenantStatus) -> Self {
+        match status {
+            TenantStatus::Active => Self::Active,
+            TenantStatus::Suspended => Self::Suspended,
+            TenantStatus::Closed => Self::Closed,
+        }
+    }
+}
+
+enum_filter! {
+    /// A condition on the plan of a tenant, e.g. `{ ne: FREE }`. Every operator that is given must hold.
+    PlanFilter of Plan as daybook_domain::platform::tenant::Plan, "`PRO`.", "`[PRO, ENTERPRISE]`."
+}
+
+enum_filter! {
+    /// A condition on the status of a tenant, e.g. `{ eq: ACTIVE }`. Every operator that is given must hold.
+    TenantStatusFilter of TenantStatus as daybook_projections::platform::tenants::TenantStatus,
+    "`ACTIVE`.", "`[ACTIVE, SUSPENDED]`."
+}
+
+filter_input! {
+    /// Which tenants; everything that is given must hold. E.g. `{ name: { startsWith: "ac" }, status: { ne: CLOSED } }`.
+    TenantFilter on TenantField {
+        /// The id, e.g. `{ in: ["0190f3e0-0000-7000-8000-000000000001"] }`.
+        id: IdFilter => TenantField::Id,
+        /// The name, upper and lower case alike, e.g. `{ startsWith: "acme" }`.
+        name: TextFilter => TenantField::Name,
+        /// What it has booked, e.g. `{ in: [PRO, ENTERPRISE] }`.
+        plan: PlanFilter => TenantField::Plan,
+        /// Whether it can work, e.g. `{ eq: SUSPENDED }`.
+        status: TenantStatusFilter => TenantField::Status,
+        /// The DNS name, upper and lower case alike, e.g. `{ eq: "acme.example" }`; null where there is none.
+        domain: TextFilter => TenantField::Domain,
+        /// When it was registered, e.g. `{ gte: "2025-01-01T00:00:00Z" }`.
+        registered_at: DateTimeFilter => TenantField::RegisteredAt,
+    }
 }
 
 /// The person to turn to. Personal data: it can be erased.
@@ -336,6 +377,7 @@ impl TenantQuery {
     async fn tenants(
         &self,
         ctx: &Context<'_>,
+        #[graphql(desc = "Which tenants; all unless told.")] filter: Option<TenantFilter>,
         #[graphql(desc = "How many from the start, 1–200; 50 unless told.")] first: Option<i32>,
         #[graphql(desc = "Continue after this cursor.")] after: Option<String>,
         #[graphql(desc = "How many from the end, 1–200.")] last: Option<i32>,
@@ -344,26 +386,30 @@ impl TenantQuery {
         #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
     ) -> Result<Connection<String, Tenant, TotalCount>> {
         permit(ctx, Action::TenantList, PLATFORM_TENANT)?;
+        let filter = self::filter(filter)?;
         let args = PageArgs::new(first, after, last, before)?;
         let (opaque, list) = (&parts(ctx)?.opaque, order_by.list());
         let page = args.page(opaque, &list)?;
         self::at_least(ctx, READ_MODELS, Lanes::All, at_least).await?;
         let reader = parts(ctx)?.reads.reader();
         let order = order_by.order();
-        let slice = reader.transaction(Scope::Platform, async |session| tenants::page(session, order, &page).await);
-        connection(opaque, &list, slice.await.map_err(failed)?, TotalCount, |row| row.cursor(order.by), Tenant::from)
+        let slice = reader
+            .transaction(Scope::Platform, async |session| tenants::page(session, &filter, order, &page).await)
+            .await
+            .map_err(failed)?;
+        connection(opaque, &list, slice, TotalCount(filter), |row| row.cursor(order.by), Tenant::from)
     }
 }
 
 /// Counted only when asked for.
-pub struct TotalCount;
+pub struct TotalCount(Filter<TenantField>);
 
 #[Object]
 impl TotalCount {
     /// How many tenants there are on all pages.
     async fn total_count(&self, ctx: &Context<'_>) -> Result<BigInt> {
         let reader = parts(ctx)?.reads.reader();
-        let count = reader.transaction(Scope::Platform, async |session| tenants::count(session).await).await;
+        let count = reader.transaction(Scope::Platform, async |session| tenants::count(session, &self.0).await).await;
         Ok(BigInt::from(count.map_err(failed)?))
     }
 }

@@ -3,12 +3,12 @@
 use super::Devices;
 use super::row::{COLUMNS, DeviceRow};
 use crate::engine::unsigned;
+use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, lower, place};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
-use daybook_domain::energy::device::DeviceKind;
+use daybook_domain::energy::device::Serial;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// What devices can be ordered by; each has an index. Ties are broken by the id.
@@ -25,13 +25,48 @@ pub struct DeviceOrder {
     pub direction: Direction,
 }
 
-/// Which devices; every member that is there must fit.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct DeviceFilter {
-    pub kind: Option<DeviceKind>,
-    /// As [`daybook_domain::energy::device::Serial::key`] gives it.
-    pub serial_key: Option<String>,
+/// What devices can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DeviceField {
+    Id,
+    /// In whatever case.
+    Name,
+    Kind,
+    /// In whatever spelling.
+    Serial,
+    Status,
+    RegisteredAt,
 }
+
+impl Field for DeviceField {
+    type Row = DeviceRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            DeviceField::Id => Column::of("device_id"),
+            DeviceField::Name => Column::of("name_key").folded(lower),
+            DeviceField::Kind => Column::of("kind"),
+            DeviceField::Serial => Column::of("serial_key").absent(Absent::Null).folded(Serial::fold),
+            DeviceField::Status => Column::of("status"),
+            DeviceField::RegisteredAt => Column::of("registered_at"),
+        }
+    }
+
+    fn value(self, row: &DeviceRow) -> Option<Value> {
+        match self {
+            DeviceField::Id => Some(row.device_id.into()),
+            DeviceField::Name => Some(row.name_key.as_str().into()),
+            DeviceField::Kind => Some(row.kind.as_str().into()),
+            DeviceField::Serial => row.serial_key.as_deref().map(Value::from),
+            DeviceField::Status => Some(row.status.as_str().into()),
+            DeviceField::RegisteredAt => Some(row.registered_at.into()),
+        }
+    }
+}
+
+/// Which devices.
+pub type DeviceFilter = Filter<DeviceField>;
 
 /// Where a device stands in an order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -49,23 +84,12 @@ impl DeviceRow {
     }
 }
 
-type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
-
-impl DeviceFilter {
-    /// As conditions; the row policy would add the tenant too, but only after every row had been read.
-    fn conditions(&self, tenant: TenantId, parameters: &mut Parameters) -> Vec<String> {
-        parameters.push(Box::new(tenant.0));
-        let mut conditions = vec![format!("tenant_id = ${}", parameters.len())];
-        if let Some(kind) = self.kind {
-            parameters.push(Box::new(kind.as_str()));
-            conditions.push(format!("kind = ${}", parameters.len()));
-        }
-        if let Some(serial) = &self.serial_key {
-            parameters.push(Box::new(serial.clone()));
-            conditions.push(format!("serial_key = ${}", parameters.len()));
-        }
-        conditions
-    }
+/// The tenant's, and of those what is asked for. The row policy would add the tenant too, but only after every row had
+/// been read.
+fn conditions(tenant: TenantId, filter: &DeviceFilter, parameters: &mut Parameters) -> Vec<String> {
+    let mut conditions = vec![format!("tenant_id = {}", place(parameters, tenant.0))];
+    conditions.extend(filter.conditions(&(), parameters));
+    conditions
 }
 
 /// The statement of a page and its parameters.
@@ -84,7 +108,7 @@ pub fn page_query(
         DeviceOrderBy::Name => "name_key",
     };
     let mut parameters: Parameters = vec![Box::new(page.fetch())];
-    let mut conditions = filter.conditions(tenant, &mut parameters);
+    let mut conditions = conditions(tenant, filter, &mut parameters);
     let bounds = [(&page.after, order.direction.follows()), (&page.before, order.direction.precedes())];
     for (cursor, operator) in bounds {
         let id = match (cursor, order.by) {
@@ -112,10 +136,6 @@ pub fn page_query(
     Ok((sql, parameters))
 }
 
-fn borrowed(parameters: &Parameters) -> Vec<&(dyn ToSql + Sync)> {
-    parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect()
-}
-
 /// A page of a tenant's devices.
 ///
 /// # Errors
@@ -128,7 +148,7 @@ pub async fn page(
     page: &Page<DeviceCursor>,
 ) -> Result<Slice<DeviceRow>, ReadError> {
     let (sql, parameters) = page_query(&session.table::<Devices>()?, tenant, filter, order, page)?;
-    let rows = session.query(&sql, &borrowed(&parameters)).await?;
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
     Ok(page.slice(rows.iter().map(DeviceRow::from_row).collect::<Result<_, _>>()?))
 }
 
@@ -157,7 +177,7 @@ pub async fn device(session: &ReadSession, tenant: TenantId, id: Uuid) -> Result
 /// The statement of a count and its parameters.
 pub fn count_query(table: &str, tenant: TenantId, filter: &DeviceFilter) -> (String, Parameters) {
     let mut parameters = Parameters::new();
-    let conditions = filter.conditions(tenant, &mut parameters).join(" and ");
+    let conditions = conditions(tenant, filter, &mut parameters).join(" and ");
     (format!("select count(*) from {table} where {conditions}"), parameters)
 }
 
@@ -167,6 +187,6 @@ pub fn count_query(table: &str, tenant: TenantId, filter: &DeviceFilter) -> (Str
 /// When the database cannot be asked.
 pub async fn count(session: &ReadSession, tenant: TenantId, filter: &DeviceFilter) -> Result<u64, ReadError> {
     let (sql, parameters) = count_query(&session.table::<Devices>()?, tenant, filter);
-    let rows = session.query(&sql, &borrowed(&parameters)).await?;
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
     Ok(rows.first().map_or(0, |row| unsigned(row.get(0))))
 }

@@ -1,7 +1,8 @@
 //! What can be asked about accounts. All of them are the platform's: a session of its tenant sees them, no other does.
 
 use super::Accounts;
-use super::row::{AccountRow, AccountStatus, COLUMNS};
+use super::row::{AccountRow, COLUMNS};
+use crate::read::filter::{Absent, Column, Field, Filter, Value, lower};
 use crate::read::keyset::{Keyset, List, SortBy, SortKey, columns_of};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use daybook_domain::PLATFORM_TENANT;
@@ -29,13 +30,46 @@ impl AccountOrderBy {
     }
 }
 
-/// Which accounts; each condition has an index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AccountFilter {
+/// What accounts can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AccountField {
+    Id,
     /// In whatever case.
-    pub email: Option<String>,
-    pub status: Option<AccountStatus>,
+    Name,
+    /// In whatever case.
+    Email,
+    Status,
+    RegisteredAt,
 }
+
+impl Field for AccountField {
+    type Row = AccountRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            AccountField::Id => Column::of("a.account_id"),
+            AccountField::Name => Column::of("a.name_key").absent(Absent::Empty).folded(lower),
+            AccountField::Email => Column::of("a.email_key").absent(Absent::Empty).folded(lower),
+            AccountField::Status => Column::of("a.status"),
+            AccountField::RegisteredAt => Column::of("a.registered_at"),
+        }
+    }
+
+    fn value(self, row: &AccountRow) -> Option<Value> {
+        let there = |key: &str| (!key.is_empty()).then(|| Value::from(key));
+        match self {
+            AccountField::Id => Some(row.account_id.into()),
+            AccountField::Name => there(&row.name_key),
+            AccountField::Email => there(&row.email_key),
+            AccountField::Status => Some(row.status.as_str().into()),
+            AccountField::RegisteredAt => Some(row.registered_at.into()),
+        }
+    }
+}
+
+/// Which accounts.
+pub type AccountFilter = Filter<AccountField>;
 
 impl AccountRow {
     pub fn cursor(&self, by: AccountOrderBy) -> Keyset {
@@ -49,11 +83,8 @@ impl AccountRow {
 }
 
 fn list(table: &str, filter: &AccountFilter) -> List {
-    let mut list =
-        List::new(columns_of("a", COLUMNS), format!("{table} a"), "a.tenant_id", "a.account_id", PLATFORM_TENANT);
-    list.equal("a.email_key", filter.email.as_ref().map(|email| email.to_lowercase()));
-    list.equal("a.status", filter.status.map(AccountStatus::as_str));
-    list
+    List::new(columns_of("a", COLUMNS), format!("{table} a"), "a.tenant_id", "a.account_id", PLATFORM_TENANT)
+        .only(filter, &())
 }
 
 /// The statement of a page and its parameters.

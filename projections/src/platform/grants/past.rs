@@ -126,14 +126,7 @@ impl Past {
     }
 
     fn matching(&self, filter: &GrantFilter) -> Vec<GrantView> {
-        let views = self.grants.values().map(|grant| self.view(grant)).filter(|view| {
-            let GrantView { grant, access } = view;
-            filter.member.is_none_or(|member| grant.membership_id == member)
-                && filter.module.is_none_or(|module| grant.module_id == module)
-                && filter.role.as_ref().is_none_or(|role| grant.role == *role)
-                && filter.allowed.is_none_or(|allowed| (*access == super::Access::Allowed) == allowed)
-        });
-        views.collect()
+        self.grants.values().map(|grant| self.view(grant)).filter(|view| filter.holds(view)).collect()
     }
 
     /// How many grants there were on all pages.

@@ -1,10 +1,11 @@
 //! What can be asked about the grants of a tenant as they are now.
 
 use super::Grants;
-use super::access::allows_sql;
+use super::access::{Access, allows_sql};
 use super::row::{COLUMNS, GrantRow, GrantView};
 use crate::platform::members::Members;
 use crate::platform::modules::Modules;
+use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, place};
 use crate::read::keyset::{Keyset, List, SortBy, SortKey, columns_of};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use chrono::{DateTime, Utc};
@@ -12,15 +13,59 @@ use daybook_domain::TenantId;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-/// Which grants; each condition has an index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct GrantFilter {
-    pub member: Option<Uuid>,
-    pub module: Option<Uuid>,
-    pub role: Option<String>,
-    /// Those that allow now, or those that do not.
-    pub allowed: Option<bool>,
+/// What grants can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum GrantField {
+    Id,
+    Member,
+    Module,
+    Role,
+    Until,
+    GrantedAt,
+    /// Whether it allows at the moment of the question.
+    Allowed,
 }
+
+impl Field for GrantField {
+    type Row = GrantView;
+    /// That moment.
+    type Context = DateTime<Utc>;
+
+    fn column(self) -> Column {
+        match self {
+            GrantField::Id => Column::of("g.grant_id"),
+            GrantField::Member => Column::of("g.membership_id"),
+            GrantField::Module => Column::of("g.module_id"),
+            GrantField::Role => Column::of("g.role"),
+            GrantField::Until => Column::of("g.until_at").absent(Absent::Null),
+            GrantField::GrantedAt => Column::of("g.granted_at"),
+            // Of what it depends on, only this is a column of grants.
+            GrantField::Allowed => Column::of("g.status"),
+        }
+    }
+
+    fn value(self, GrantView { grant, access }: &GrantView) -> Option<Value> {
+        match self {
+            GrantField::Id => Some(grant.grant_id.into()),
+            GrantField::Member => Some(grant.membership_id.into()),
+            GrantField::Module => Some(grant.module_id.into()),
+            GrantField::Role => Some(grant.role.as_str().into()),
+            GrantField::Until => grant.until_at.map(Value::from),
+            GrantField::GrantedAt => Some(grant.granted_at.into()),
+            GrantField::Allowed => Some((*access == Access::Allowed).into()),
+        }
+    }
+
+    fn expression(self, now: &DateTime<Utc>, parameters: &mut Parameters) -> String {
+        match self {
+            GrantField::Allowed => allows_sql(&place(parameters, *now)),
+            _ => self.column().sql.to_owned(),
+        }
+    }
+}
+
+/// Which grants.
+pub type GrantFilter = Filter<GrantField>;
 
 /// In the order in which they were granted.
 const SORT: SortBy = SortBy::At("g.granted_at");
@@ -67,15 +112,7 @@ fn columns() -> String {
 }
 
 fn list(tables: &Tables, tenant: TenantId, filter: &GrantFilter, now: DateTime<Utc>) -> List {
-    let mut list = List::new(columns(), tables.joined(), "g.tenant_id", "g.grant_id", tenant);
-    list.equal("g.membership_id", filter.member);
-    list.equal("g.module_id", filter.module);
-    list.equal("g.role", filter.role.clone());
-    if let Some(allowed) = filter.allowed {
-        let allows = allows_sql(&list.parameter(now));
-        list.only(if allowed { allows } else { format!("not {allows}") });
-    }
-    list
+    List::new(columns(), tables.joined(), "g.tenant_id", "g.grant_id", tenant).only(filter, &now)
 }
 
 /// The statement of a page and its parameters.

@@ -1,19 +1,48 @@
 //! What can be asked about the members of a tenant.
 
 use super::Members;
-use super::row::{COLUMNS, MemberRow, MemberStatus};
+use super::row::{COLUMNS, MemberRow};
+use crate::read::filter::{Column, Field, Filter, Value};
 use crate::read::keyset::{Keyset, List, SortBy, SortKey, columns_of};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use daybook_domain::TenantId;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-/// Which members; each condition has an index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct MemberFilter {
-    pub account: Option<Uuid>,
-    pub status: Option<MemberStatus>,
+/// What members can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MemberField {
+    Id,
+    Account,
+    Status,
+    AddedAt,
 }
+
+impl Field for MemberField {
+    type Row = MemberRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            MemberField::Id => Column::of("m.membership_id"),
+            MemberField::Account => Column::of("m.account_id"),
+            MemberField::Status => Column::of("m.status"),
+            MemberField::AddedAt => Column::of("m.added_at"),
+        }
+    }
+
+    fn value(self, row: &MemberRow) -> Option<Value> {
+        Some(match self {
+            MemberField::Id => row.membership_id.into(),
+            MemberField::Account => row.account_id.into(),
+            MemberField::Status => row.status.as_str().into(),
+            MemberField::AddedAt => row.added_at.into(),
+        })
+    }
+}
+
+/// Which members.
+pub type MemberFilter = Filter<MemberField>;
 
 /// In the order in which they became members.
 const SORT: SortBy = SortBy::At("m.added_at");
@@ -25,10 +54,8 @@ impl MemberRow {
 }
 
 fn list(table: &str, tenant: TenantId, filter: &MemberFilter) -> List {
-    let mut list = List::new(columns_of("m", COLUMNS), format!("{table} m"), "m.tenant_id", "m.membership_id", tenant);
-    list.equal("m.account_id", filter.account);
-    list.equal("m.status", filter.status.map(MemberStatus::as_str));
-    list
+    List::new(columns_of("m", COLUMNS), format!("{table} m"), "m.tenant_id", "m.membership_id", tenant)
+        .only(filter, &())
 }
 
 /// The statement of a page and its parameters.

@@ -1,7 +1,8 @@
 //! What can be asked about the modules of a tenant.
 
 use super::Modules;
-use super::row::{COLUMNS, ModuleRow, ModuleStatus};
+use super::row::{COLUMNS, ModuleRow};
+use crate::read::filter::{Column, Field, Filter, Value, lower};
 use crate::read::keyset::{Keyset, List, SortBy, SortKey, columns_of};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use daybook_domain::TenantId;
@@ -25,12 +26,44 @@ impl ModuleOrderBy {
     }
 }
 
-/// Which modules; each condition has an index.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ModuleFilter {
-    pub key: Option<String>,
-    pub status: Option<ModuleStatus>,
+/// What modules can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ModuleField {
+    Id,
+    Key,
+    /// In whatever case.
+    Name,
+    Status,
+    RegisteredAt,
 }
+
+impl Field for ModuleField {
+    type Row = ModuleRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            ModuleField::Id => Column::of("o.module_id"),
+            ModuleField::Key => Column::of("o.key"),
+            ModuleField::Name => Column::of("o.name_key").folded(lower),
+            ModuleField::Status => Column::of("o.status"),
+            ModuleField::RegisteredAt => Column::of("o.registered_at"),
+        }
+    }
+
+    fn value(self, row: &ModuleRow) -> Option<Value> {
+        Some(match self {
+            ModuleField::Id => row.module_id.into(),
+            ModuleField::Key => row.key.as_str().into(),
+            ModuleField::Name => row.name_key.as_str().into(),
+            ModuleField::Status => row.status.as_str().into(),
+            ModuleField::RegisteredAt => row.registered_at.into(),
+        })
+    }
+}
+
+/// Which modules.
+pub type ModuleFilter = Filter<ModuleField>;
 
 impl ModuleRow {
     pub fn cursor(&self, by: ModuleOrderBy) -> Keyset {
@@ -43,10 +76,7 @@ impl ModuleRow {
 }
 
 fn list(table: &str, tenant: TenantId, filter: &ModuleFilter) -> List {
-    let mut list = List::new(columns_of("o", COLUMNS), format!("{table} o"), "o.tenant_id", "o.module_id", tenant);
-    list.equal("o.key", filter.key.clone());
-    list.equal("o.status", filter.status.map(ModuleStatus::as_str));
-    list
+    List::new(columns_of("o", COLUMNS), format!("{table} o"), "o.tenant_id", "o.module_id", tenant).only(filter, &())
 }
 
 /// The statement of a page and its parameters.

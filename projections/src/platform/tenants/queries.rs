@@ -2,11 +2,12 @@
 
 use super::Tenants;
 use super::row::{COLUMNS, TenantRow};
+use crate::engine::unsigned;
+use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, lower, place};
 use crate::read::{Direction, Page, ReadError, ReadSession, Scope, Slice};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// What tenants can be ordered by; each has an index. Ties are broken by the id.
@@ -39,7 +40,63 @@ impl TenantRow {
     }
 }
 
-type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
+/// What tenants can be filtered by; each has an index.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum TenantField {
+    Id,
+    /// In whatever case.
+    Name,
+    Plan,
+    Status,
+    /// In whatever case.
+    Domain,
+    RegisteredAt,
+}
+
+impl Field for TenantField {
+    type Row = TenantRow;
+    type Context = ();
+
+    fn column(self) -> Column {
+        match self {
+            TenantField::Id => Column::of("tenant_id"),
+            TenantField::Name => Column::of("name_key").folded(lower),
+            TenantField::Plan => Column::of("plan"),
+            TenantField::Status => Column::of("status"),
+            TenantField::Domain => Column::of("domain").absent(Absent::Null).folded(lower),
+            TenantField::RegisteredAt => Column::of("registered_at"),
+        }
+    }
+
+    fn value(self, row: &TenantRow) -> Option<Value> {
+        match self {
+            TenantField::Id => Some(row.tenant_id.into()),
+            TenantField::Name => Some(row.name_key.as_str().into()),
+            TenantField::Plan => Some(row.plan.as_str().into()),
+            TenantField::Status => Some(row.status.as_str().into()),
+            TenantField::Domain => row.domain.as_deref().map(Value::from),
+            TenantField::RegisteredAt => Some(row.registered_at.into()),
+        }
+    }
+}
+
+/// Which tenants.
+pub type TenantFilter = Filter<TenantField>;
+
+/// What the scope shows, and of that what is asked for.
+fn conditions(scope: Scope, filter: &TenantFilter, parameters: &mut Parameters) -> Vec<String> {
+    let mut conditions = Vec::new();
+    if let Scope::Tenant(tenant) = scope {
+        // The row policy would say so too, but only after every row had been read.
+        conditions.push(format!("tenant_id = {}", place(parameters, tenant.0)));
+    }
+    conditions.extend(filter.conditions(&(), parameters));
+    conditions
+}
+
+fn only(conditions: &[String]) -> String {
+    if conditions.is_empty() { String::new() } else { format!("where {}", conditions.join(" and ")) }
+}
 
 /// The statement of a page and its parameters.
 ///
@@ -48,6 +105,7 @@ type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
 pub fn page_query(
     table: &str,
     scope: Scope,
+    filter: &TenantFilter,
     order: TenantOrder,
     page: &Page<TenantCursor>,
 ) -> Result<(String, Parameters), ReadError> {
@@ -56,12 +114,7 @@ pub fn page_query(
         TenantOrderBy::Name => "name_key",
     };
     let mut parameters: Parameters = vec![Box::new(page.fetch())];
-    let mut conditions = Vec::new();
-    if let Scope::Tenant(tenant) = scope {
-        // The row policy would say so too, but only after every row had been read.
-        parameters.push(Box::new(tenant.0));
-        conditions.push(format!("tenant_id = ${}", parameters.len()));
-    }
+    let mut conditions = conditions(scope, filter, &mut parameters);
     let bounds = [(&page.after, order.direction.follows()), (&page.before, order.direction.precedes())];
     for (cursor, operator) in bounds {
         let id = match (cursor, order.by) {
@@ -80,7 +133,7 @@ pub fn page_query(
         let (key, id) = (parameters.len() - 1, parameters.len());
         conditions.push(format!("({column}, tenant_id) {operator} (${key}, ${id})"));
     }
-    let condition = if conditions.is_empty() { String::new() } else { format!("where {}", conditions.join(" and ")) };
+    let condition = only(&conditions);
     let direction = page.reads(order.direction).sql();
     let columns = COLUMNS.join(", ");
     let sql = format!(
@@ -95,12 +148,12 @@ pub fn page_query(
 /// As [`page_query`], or when the database cannot be asked.
 pub async fn page(
     session: &ReadSession,
+    filter: &TenantFilter,
     order: TenantOrder,
     page: &Page<TenantCursor>,
 ) -> Result<Slice<TenantRow>, ReadError> {
-    let (sql, parameters) = page_query(&session.table::<Tenants>()?, session.scope(), order, page)?;
-    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-    let rows = session.query(&sql, &parameters).await?;
+    let (sql, parameters) = page_query(&session.table::<Tenants>()?, session.scope(), filter, order, page)?;
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
     Ok(page.slice(rows.iter().map(TenantRow::from_row).collect::<Result<_, _>>()?))
 }
 
@@ -114,17 +167,14 @@ pub async fn tenant(session: &ReadSession, id: TenantId) -> Result<Option<Tenant
     rows.first().map(TenantRow::from_row).transpose()
 }
 
-/// How many tenants the session's scope shows. Reads them all: only when asked for.
+/// How many of these tenants the session's scope shows. Reads them all: only when asked for.
 ///
 /// # Errors
 /// When the database cannot be asked.
-pub async fn count(session: &ReadSession) -> Result<u64, ReadError> {
-    let table = session.table::<Tenants>()?;
-    let rows = match session.scope() {
-        Scope::Platform => session.query(&format!("select count(*) from {table}"), &[]).await?,
-        Scope::Tenant(tenant) => {
-            session.query(&format!("select count(*) from {table} where tenant_id = $1"), &[&tenant.0]).await?
-        }
-    };
-    Ok(rows.first().map_or(0, |row| crate::engine::unsigned(row.get(0))))
+pub async fn count(session: &ReadSession, filter: &TenantFilter) -> Result<u64, ReadError> {
+    let mut parameters = Parameters::new();
+    let condition = only(&conditions(session.scope(), filter, &mut parameters));
+    let sql = format!("select count(*) from {} {condition}", session.table::<Tenants>()?);
+    let rows = session.query_list(&sql, &parameters, filter.is_plain()).await?;
+    Ok(rows.first().map_or(0, |row| unsigned(row.get(0))))
 }
