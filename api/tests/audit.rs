@@ -1,6 +1,6 @@
 //! What a page of the audit trail costs, and what it shows of people who were erased: the real schema, in this process.
 
-use async_graphql::Request;
+use async_graphql::{Request, Response};
 use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
@@ -17,7 +17,9 @@ use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::schema::migrate;
 use daybook_store::system::{Real, System};
 use daybook_testing::{TestServer, command, system, test_config};
+use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -142,21 +144,39 @@ fn renamed(stream: Uuid) -> Value {
     json!({ "name": { "$subject": stream, "value": "Countess" } })
 }
 
-async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {
-    let query = format!(
-        "{{ auditTrail(first: {first}) {{ edges {{ node {{
-            eventType sealed erased ip truncated changes {{ path old new erased }} }} }} }} }}"
-    );
-    let credential = Credential {
+const NODE: &str = "eventType sealed erased ip truncated changes { path old new erased }";
+
+fn auditor() -> Credential {
+    Credential {
         actor: Actor { id: ACTOR, kind: ActorKind::Account },
         tenant: TENANT,
         roles: vec![Role::TenantAdmin],
         session: None,
-    };
-    let response = schema.execute(Request::new(query).data(credential)).await;
+    }
+}
+
+async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {
+    let query = format!("{{ auditTrail(first: {first}) {{ edges {{ node {{ {NODE} }} }} }} }}");
+    let response = schema.execute(Request::new(query).data(auditor())).await;
     assert!(response.errors.is_empty(), "{:?}", response.errors);
     let data = response.data.into_json().unwrap();
     data["auditTrail"]["edges"].as_array().unwrap().iter().map(|edge| edge["node"].clone()).collect()
+}
+
+/// A subscription to every event after a position; its next item.
+struct Listener(Pin<Box<dyn Stream<Item = Response> + Send>>);
+
+impl Listener {
+    fn new(schema: &DaybookSchema, after: &str) -> Self {
+        let query = format!("subscription {{ events(after: \"{after}\") {{ node {{ {NODE} }} }} }}");
+        Listener(Box::pin(schema.execute_stream(Request::new(query).data(auditor()))))
+    }
+
+    async fn event(&mut self) -> Value {
+        let response = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.unwrap().unwrap();
+        assert!(response.errors.is_empty(), "{:?}", response.errors);
+        response.data.into_json().unwrap()["events"]["node"].take()
+    }
 }
 
 #[tokio::test]
@@ -183,6 +203,62 @@ async fn old_and_new_values_of_a_hundred_streams_cost_as_many_statements_as_of_o
     for node in &all[..100] {
         assert_eq!(node["changes"], json!([{ "path": ["name"], "old": "Ada", "new": "Countess", "erased": false }]));
         assert_eq!((&node["ip"], &node["truncated"]), (&json!("192.0.2.7"), &json!(false)));
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_a_hundred_listen_to_costs_as_many_statements_as_with_one() {
+    let mut setting = Setting::start().await;
+    let stream = Uuid::from_u128(1);
+    setting.append(stream, 0, "registered", person(stream), true).await;
+    let start = setting.parts.as_ref().unwrap().opaque.position(TENANT, 1);
+    let schema = setting.schema();
+    let mut listeners = Vec::new();
+    let (mut version, mut costs) = (1, Vec::new());
+    for count in [1, 100] {
+        listeners.resize_with(count, || Listener::new(&schema, &start));
+        // The first events find out that nobody is behind any more.
+        let mut before = 0;
+        for round in 0..10 {
+            if round == 5 {
+                before = setting.statements().await;
+            }
+            let name = format!("name {version}");
+            let rename = json!({ "name": { "$subject": stream, "value": name } });
+            setting.append(stream, version, "renamed", rename, true).await;
+            version += 1;
+            // Who has begun later has more to hear.
+            futures_util::future::join_all(
+                listeners
+                    .iter_mut()
+                    .map(|listener| async { while listener.event().await["changes"][0]["new"] != *name {} }),
+            )
+            .await;
+        }
+        costs.push(setting.statements().await - before);
+    }
+    assert!(costs[1] < 2 * costs[0], "of five events, for one and for a hundred: {costs:?}");
+}
+
+#[tokio::test]
+async fn who_listens_is_told_of_the_erased_and_the_sealed_as_who_pages() {
+    let mut setting = Setting::start().await;
+    let [erased, kept, lost] = [1, 2, 3].map(Uuid::from_u128);
+    setting.append(erased, 0, "registered", person(erased), true).await;
+    setting.append(kept, 0, "registered", person(kept), true).await;
+    setting.append(erased, 1, "renamed", renamed(erased), true).await;
+    let missing =
+        json!({ "name": { "$subject": lost, "sealed": "AAAA" }, "email": { "$subject": lost, "sealed": "AAAA" } });
+    let last = setting.append(lost, 0, "registered", missing, false).await;
+    setting.shown(last).await;
+    setting.sealer.keys().erase(TENANT, SubjectId(erased)).await.unwrap();
+    let start = setting.parts.as_ref().unwrap().opaque.position(TENANT, 0);
+    let schema = setting.schema();
+    let mut paged = page(&schema, 10).await;
+    paged.reverse();
+    let mut listener = Listener::new(&schema, &start);
+    for expected in paged {
+        assert_eq!(listener.event().await, expected);
     }
 }
 

@@ -5,11 +5,13 @@
 
 mod denied;
 mod history;
+mod live;
 mod queries;
 mod row;
 
 pub use denied::{DeniedCursor, DeniedField, DeniedFilter, DeniedRow, denied_page, denied_query, minute_of};
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Wanted, history, history_query, history_within};
+pub use live::{LIVE_PAGE, LiveFilter, LivePage, recorded_after};
 pub use queries::{AuditCursor, AuditField, AuditFilter, Trail, page, page_query};
 pub use row::AuditRow;
 

@@ -32,7 +32,7 @@ pub struct Query(platform::PlatformQuery, energy::EnergyQuery, audit::AuditQuery
 pub struct Mutation(platform::PlatformMutation, energy::EnergyMutation);
 
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(platform::PlatformSubscription, energy::EnergySubscription);
+pub struct Subscription(platform::PlatformSubscription, energy::EnergySubscription, audit::AuditSubscription);
 
 pub type DaybookSchema = Schema<Query, Mutation, Subscription>;
 
@@ -44,7 +44,7 @@ pub struct Parts {
     pub opaque: Opaque,
     pub audit: audit::AuditParts,
     pub system: SharedSystem,
-    /// Who listens to readings.
+    /// Who listens to what is recorded.
     pub tails: tail::Tails,
 }
 

@@ -12,7 +12,7 @@ use daybook_store::codec;
 use uuid::Uuid;
 
 /// Events of any kind that are passed over at once.
-const PAGE: u64 = 1_000;
+pub const PAGE: u64 = 1_000;
 
 const EVENT: &str = "energy.readings.recorded";
 

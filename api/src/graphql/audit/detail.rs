@@ -1,17 +1,22 @@
 //! Old and new values of a page of the trail: read when the first node is asked for them, once for all.
 
+use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error, internal};
 use crate::graphql::reads::failed;
 use crate::graphql::request::parts;
+use crate::graphql::tail::PAUSE;
 use async_graphql::{Context, Json, Result, SimpleObject};
 use daybook_app::audit::{self, Detail, Story, is_folded};
 use daybook_domain::TenantId;
-use daybook_projections::Scope;
 use daybook_projections::audit::{AuditRow, Wanted, history};
+use daybook_projections::{ReadError, Scope};
 use daybook_store::keys::KeyError;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use tokio::sync::OnceCell;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// One value that an event changed.
@@ -39,17 +44,26 @@ impl From<&audit::Change> for Change {
     }
 }
 
+/// How long what was read is told to others: erasure is obeyed by reading anew.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Of the events of a page; an error as well is the same for all of them.
+type Details = Result<HashMap<Uuid, Arc<Detail>>>;
+
 /// What the nodes of one page share.
 pub(super) struct PageDetails {
     tenant: TenantId,
     wanted: Vec<Wanted>,
     ids: HashSet<Uuid>,
-    /// An error as well is the same for all of them.
-    details: OnceCell<Result<HashMap<Uuid, Detail>>>,
+    /// Whether a database that is away is waited for.
+    patient: bool,
+    /// Whoever comes while it is read waits for it.
+    read: Mutex<Option<(Instant, Details)>>,
 }
 
 impl PageDetails {
-    pub(super) fn of(tenant: TenantId, rows: &[AuditRow]) -> Self {
+    pub(super) fn of<'a>(tenant: TenantId, rows: impl IntoIterator<Item = &'a AuditRow>) -> Self {
+        let rows: Vec<&AuditRow> = rows.into_iter().collect();
         let wanted = rows.iter().map(|row| Wanted {
             stream_type: row.stream_type.clone(),
             stream_id: row.stream_id,
@@ -60,35 +74,60 @@ impl PageDetails {
             tenant,
             wanted: wanted.collect(),
             ids: rows.iter().map(|row| row.event_id).collect(),
-            details: OnceCell::new(),
+            patient: false,
+            read: Mutex::default(),
         }
+    }
+
+    /// For a subscription, which outlives a database that restarts.
+    pub(super) fn patient(self) -> Self {
+        PageDetails { patient: true, ..self }
     }
 
     /// Of one of its events.
     ///
     /// # Errors
     /// When the journal or the key store cannot be asked.
-    pub(super) async fn of_event(&self, ctx: &Context<'_>, event: Uuid) -> Result<&Detail> {
-        match self.details.get_or_init(|| self.read(ctx)).await {
-            Ok(details) => details
-                .get(&event)
-                .ok_or_else(|| error(Code::Unavailable, "the journal does not show this event yet: try again")),
-            Err(failure) => Err(failure.clone()),
+    pub(super) async fn of_event(&self, ctx: &Context<'_>, event: Uuid) -> Result<Arc<Detail>> {
+        let mut read = self.read.lock().await;
+        let details = match &mut *read {
+            Some((at, details)) if at.elapsed() < FRESH => details,
+            read => {
+                let details = self.read(ctx).await;
+                &mut read.insert((Instant::now(), details)).1
+            }
+        };
+        let unknown = || error(Code::Unavailable, "the journal does not show this event yet: try again");
+        details.as_ref().map_err(Clone::clone)?.get(&event).cloned().ok_or_else(unknown)
+    }
+
+    async fn read(&self, ctx: &Context<'_>) -> Details {
+        let parts = parts(ctx)?;
+        loop {
+            match self.try_read(parts).await {
+                Err(KeyError::Database(away)) if self.patient && away.is_connection() => {
+                    tokio::time::sleep(PAUSE).await
+                }
+                Err(KeyError::Database(failure)) => return Err(failed(failure.into())),
+                Err(failure) => return Err(internal(&failure)),
+                Ok(Err(failure)) => return Err(failed(failure)),
+                Ok(Ok(details)) => return Ok(details.into_iter().map(|(id, detail)| (id, Arc::new(detail))).collect()),
+            }
         }
     }
 
-    async fn read(&self, ctx: &Context<'_>) -> Result<HashMap<Uuid, Detail>> {
-        let parts = parts(ctx)?;
+    async fn try_read(&self, parts: &Parts) -> Result<Result<HashMap<Uuid, Detail>, ReadError>, KeyError> {
         let read = parts
             .reads
             .reader()
             .transaction(Scope::Tenant(self.tenant), async |session| history(session, self.tenant, &self.wanted).await);
-        let histories = read.await.map_err(failed)?;
+        let histories = match read.await {
+            Ok(histories) => histories,
+            Err(ReadError::Database(failure)) => return Err(KeyError::Database(failure)),
+            Err(failure) => return Ok(Err(failure)),
+        };
         let stories: Vec<Story> =
             histories.into_values().map(|history| Story { events: history.events, whole: history.whole }).collect();
-        audit::details(&parts.audit.sealer, self.tenant, &stories, &self.ids).await.map_err(|failure| match failure {
-            KeyError::Database(database) => failed(database.into()),
-            other => internal(&other),
-        })
+        audit::details(&parts.audit.sealer, self.tenant, &stories, &self.ids).await.map(Ok)
     }
 }

@@ -103,7 +103,7 @@ impl AuditEntry {
 }
 
 impl AuditEntry {
-    fn of(row: AuditRow, position: Position, page: Arc<PageDetails>) -> Self {
+    pub(super) fn of(row: AuditRow, position: Position, page: Arc<PageDetails>) -> Self {
         AuditEntry {
             position,
             ordinal: BigInt::from(row.tenant_position),

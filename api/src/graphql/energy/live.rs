@@ -2,17 +2,19 @@
 
 use super::devices::one;
 use super::readings::{READ_MODELS, Reading, zone};
+use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
-use crate::graphql::tail::Listener;
+use crate::graphql::tail::{Heard, Listener, Page, Readers};
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
-use daybook_domain::Action;
-use daybook_projections::energy::live::Recorded;
+use daybook_domain::{Action, TenantId};
+use daybook_projections::energy::live::{PAGE, Recorded, recorded_after};
 use daybook_projections::energy::readings::ReadingRow;
 use daybook_projections::engine::Lanes;
+use daybook_projections::{ReadError, Scope};
 use futures_util::{Stream, StreamExt};
 use uuid::Uuid;
 
@@ -27,6 +29,38 @@ pub struct ReadingsRecorded {
     pub readings: Vec<Reading>,
     /// When they were recorded.
     pub recorded_at: DateTime<Utc>,
+}
+
+/// The wish is a device's id.
+impl Heard for Recorded {
+    type Wish = Uuid;
+    const PAGE: u64 = PAGE;
+
+    fn readers(parts: &Parts) -> &Readers<Self> {
+        &parts.tails.readings
+    }
+
+    async fn page(
+        parts: &Parts,
+        tenant: TenantId,
+        device: Option<&Uuid>,
+        after: u64,
+        up_to: u64,
+    ) -> Result<Page<Self>, ReadError> {
+        let read = parts.reads.reader().transaction(Scope::Tenant(tenant), async |session| {
+            recorded_after(session, tenant, device.copied(), after, up_to).await
+        });
+        let page = read.await?;
+        Ok(Page { heard: page.recorded, up_to: page.up_to })
+    }
+
+    fn tenant_position(&self) -> u64 {
+        self.tenant_position
+    }
+
+    fn is_wanted(&self, device: &Uuid) -> bool {
+        self.device() == *device
+    }
 }
 
 #[derive(Default)]
@@ -55,7 +89,7 @@ impl ReadingsSubscription {
             None => parts.reads.head(READ_MODELS[0], tenant).await?,
             Some(position) => resume(ctx, tenant, position)?,
         };
-        let listener = Listener::new(parts.clone(), tenant, device, after);
+        let listener = Listener::<Recorded>::new(parts.clone(), tenant, device, after);
         let events = futures_util::stream::unfold(Some(listener), move |listener| async move {
             let mut listener = listener?;
             match listener.next().await {
