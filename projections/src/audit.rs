@@ -11,7 +11,7 @@ mod row;
 
 pub use denied::{DeniedCursor, DeniedField, DeniedFilter, DeniedRow, denied_page, denied_query, minute_of};
 pub use history::{HISTORY_BYTES_MAX, HISTORY_MAX, History, Wanted, history, history_query, history_within};
-pub use live::{LIVE_PAGE, LiveFilter, LivePage, recorded_after};
+pub use live::{LIVE_PAGE, LivePage, recorded_after};
 pub use queries::{AuditCursor, AuditField, AuditFilter, Trail, page, page_query};
 pub use row::AuditRow;
 

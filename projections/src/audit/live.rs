@@ -2,8 +2,9 @@
 //!
 //! It reads the journal and not the read model, up to a position that is known to be durable.
 
-use super::AuditRow;
+use super::{AuditField, AuditFilter, AuditRow};
 use crate::engine::{OpenedEvent, signed, unsigned};
+use crate::read::filter::{Filter, Test, Value};
 use crate::read::{ReadError, ReadSession};
 use daybook_domain::TenantId;
 use daybook_store::journal::RecordedEvent;
@@ -11,27 +12,6 @@ use uuid::Uuid;
 
 /// Events of any kind that are passed over at once.
 pub const LIVE_PAGE: u64 = 1_000;
-
-/// Which events; each member lets one of its values through, or everything where it is absent.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct LiveFilter {
-    pub event_types: Option<Vec<String>>,
-    pub subject_types: Option<Vec<String>>,
-    pub subjects: Option<Vec<Uuid>>,
-    pub actors: Option<Vec<Uuid>>,
-}
-
-impl LiveFilter {
-    pub fn admits(&self, row: &AuditRow) -> bool {
-        fn among<T: PartialEq>(known: Option<&Vec<T>>, value: Option<&T>) -> bool {
-            known.is_none_or(|known| value.is_some_and(|value| known.contains(value)))
-        }
-        among(self.event_types.as_ref(), Some(&row.event_type))
-            && among(self.subject_types.as_ref(), Some(&row.stream_type))
-            && among(self.subjects.as_ref(), Some(&row.stream_id))
-            && among(self.actors.as_ref(), row.actor.as_ref())
-    }
-}
 
 /// What was recorded within a page of the tenant's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,7 +22,7 @@ pub struct LivePage {
 }
 
 /// Tenant, after, up to which journal position, up to which tenant position, then types of events, types and ids of
-/// subjects. Tenant positions are dense, so the last one bounds the rows that are read, whatever the plan. The payload
+/// subjects, none for all. Tenant positions are dense, so the last one bounds the rows that are read, whatever the plan. The payload
 /// is left where it is.
 const QUERY: &str = "select e.position, e.tenant_id, e.tenant_position, e.stream_type, e.stream_id, e.sequence, e.event_id,
         e.event_type, e.event_version, e.recorded_at, ''::text,
@@ -51,6 +31,24 @@ const QUERY: &str = "select e.position, e.tenant_id, e.tenant_position, e.stream
  from journal.events e where e.tenant_id = $1 and e.tenant_position > $2 and e.tenant_position <= $4 and e.position <= $3
  order by e.tenant_position";
 
+/// The values that a field must have one of, if the filter says so outright.
+fn among(filter: &AuditFilter, field: AuditField) -> Option<Vec<&Value>> {
+    match filter {
+        Filter::And(all) => all.iter().find_map(|filter| among(filter, field)),
+        Filter::Is(of, Test::Eq(value)) if *of == field => Some(vec![value]),
+        Filter::Is(of, Test::In(values)) if *of == field => Some(values.iter().collect()),
+        Filter::Is(..) | Filter::Or(_) | Filter::Not(_) => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    if let Value::Text(text) = value { Some(text) } else { None }
+}
+
+fn id(value: &Value) -> Option<Uuid> {
+    if let Value::Id(id) = value { Some(*id) } else { None }
+}
+
 /// The next page after a tenant position, no further than a journal position.
 ///
 /// # Errors
@@ -58,22 +56,25 @@ const QUERY: &str = "select e.position, e.tenant_id, e.tenant_position, e.stream
 pub async fn recorded_after(
     session: &ReadSession,
     tenant: TenantId,
-    filter: &LiveFilter,
+    filter: &AuditFilter,
     after: u64,
     durable: u64,
 ) -> Result<LivePage, ReadError> {
-    let LiveFilter { event_types, subject_types, subjects, .. } = filter;
+    let texts = |field| among(filter, field).map(|values| values.into_iter().filter_map(text).collect::<Vec<_>>());
+    let (event_types, subject_types) = (texts(AuditField::EventType), texts(AuditField::SubjectType));
+    let subjects =
+        among(filter, AuditField::Subject).map(|values| values.into_iter().filter_map(id).collect::<Vec<_>>());
     let last = signed(after.saturating_add(LIVE_PAGE));
     let rows = session
-        .query(QUERY, &[&tenant.0, &signed(after), &signed(durable), &last, event_types, subject_types, subjects])
+        .query(QUERY, &[&tenant.0, &signed(after), &signed(durable), &last, &event_types, &subject_types, &subjects])
         .await?;
     let mut page = LivePage { rows: Vec::new(), up_to: after };
     for row in &rows {
         page.up_to = unsigned(row.get(2));
-        // Who did it stands in the metadata.
+        // Some of what is asked about stands in the metadata.
         if row.get::<_, Option<&str>>(11).is_some() {
             let event = AuditRow::of(&OpenedEvent::new(RecordedEvent::from_row(row, 0), String::new()));
-            page.rows.extend(Some(event).filter(|row| filter.admits(row)));
+            page.rows.extend(Some(event).filter(|row| filter.holds(row)));
         }
     }
     Ok(page)

@@ -3,18 +3,19 @@
 //! An event is told as `auditTrail` tells it; old and new values are read once for all who listen.
 
 use super::detail::PageDetails;
-use super::text;
-use super::trail::AuditEntry;
+use super::trail::{AuditEntry, AuditTrailFilter};
 use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error};
+use crate::graphql::filters::filter;
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
 use crate::graphql::tail::{self, Heard, Listener, Page, Readers};
-use async_graphql::{Context, InputObject, Result, SimpleObject, Subscription};
+use async_graphql::{Context, Result, SimpleObject, Subscription};
 use daybook_domain::registry::event_contracts;
 use daybook_domain::{Action, TenantId};
-use daybook_projections::audit::{AuditRow, LIVE_PAGE, LiveFilter, recorded_after};
+use daybook_projections::audit::{AuditField, AuditFilter, AuditRow, LIVE_PAGE, recorded_after};
+use daybook_projections::read::filter::{Filter, Test, Value};
 use daybook_projections::{ReadError, Scope};
 use futures_util::Stream;
 use std::collections::BTreeSet;
@@ -23,8 +24,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// Values of a condition.
-const VALUES_MAX: usize = 100;
+/// Characters of a name that are repeated in an answer.
+const NAME_CHARS_MAX: usize = 100;
 /// Events whose old and new values are read together.
 const DETAILS_MAX: usize = 100;
 /// Seconds between two signs of life.
@@ -39,7 +40,7 @@ pub(crate) struct HeardEvent {
 }
 
 impl Heard for HeardEvent {
-    type Wish = LiveFilter;
+    type Wish = AuditFilter;
     const PAGE: u64 = LIVE_PAGE;
 
     fn readers(parts: &Parts) -> &Readers<Self> {
@@ -49,11 +50,11 @@ impl Heard for HeardEvent {
     async fn page(
         parts: &Parts,
         tenant: TenantId,
-        filter: Option<&LiveFilter>,
+        filter: Option<&AuditFilter>,
         after: u64,
         up_to: u64,
     ) -> Result<Page<Self>, ReadError> {
-        let everything = LiveFilter::default();
+        let everything = Filter::default();
         let filter = filter.unwrap_or(&everything);
         let read = parts.reads.reader().transaction(Scope::Tenant(tenant), async |session| {
             recorded_after(session, tenant, filter, after, up_to).await
@@ -71,8 +72,8 @@ impl Heard for HeardEvent {
         self.row.tenant_position
     }
 
-    fn is_wanted(&self, filter: &LiveFilter) -> bool {
-        filter.admits(&self.row)
+    fn is_wanted(&self, filter: &AuditFilter) -> bool {
+        filter.holds(&self.row)
     }
 }
 
@@ -85,84 +86,39 @@ pub struct EventRecorded {
     pub node: Option<AuditEntry>,
 }
 
-/// A condition on a name. What is given must hold.
-#[derive(InputObject)]
-pub struct EventNameFilter {
-    /// Exactly this one.
-    pub eq: Option<String>,
-    /// One of these; 1 to 100.
-    #[graphql(name = "in")]
-    pub among: Option<Vec<String>>,
-}
-
-/// A condition on an id. What is given must hold.
-#[derive(InputObject)]
-pub struct EventIdFilter {
-    /// Exactly this one.
-    pub eq: Option<Uuid>,
-    /// One of these; 1 to 100.
-    #[graphql(name = "in")]
-    pub among: Option<Vec<Uuid>>,
-}
-
-/// Which events; everything that is given must hold.
-#[derive(InputObject, Default)]
-pub struct EventsFilter {
-    /// What happened, e.g. `{ in: ["platform.tenant.renamed", "energy.device.registered"] }`.
-    pub event_type: Option<EventNameFilter>,
-    /// What kind of thing it happened to, e.g. `{ eq: "device" }`.
-    pub subject_type: Option<EventNameFilter>,
-    /// What it happened to.
-    pub subject_id: Option<EventIdFilter>,
-    /// Who did it.
-    pub actor: Option<EventIdFilter>,
-}
-
 /// Types of events and of subjects that there are.
 static KNOWN: LazyLock<(BTreeSet<String>, BTreeSet<String>)> = LazyLock::new(|| {
     event_contracts().into_iter().map(|contract| (contract.event_type, contract.stream_type.to_owned())).unzip()
 });
 
-impl EventsFilter {
-    fn checked(self) -> Result<LiveFilter> {
-        let (events, subjects) = &*KNOWN;
-        Ok(LiveFilter {
-            event_types: self.event_type.map(|filter| filter.names("eventType", events)).transpose()?,
-            subject_types: self.subject_type.map(|filter| filter.names("subjectType", subjects)).transpose()?,
-            subjects: self.subject_id.map(|filter| values("subjectId", filter.eq, filter.among)).transpose()?,
-            actors: self.actor.map(|filter| values("actor", filter.eq, filter.among)).transpose()?,
-        })
-    }
-}
-
-impl EventNameFilter {
-    /// A name that is misspelt would be waited for in vain.
-    fn names(self, field: &str, known: &BTreeSet<String>) -> Result<Vec<String>> {
-        let names = values(field, self.eq, self.among)?;
-        for name in &names {
-            if text(field, Some(name.clone()))?.is_some_and(|name| !known.contains(&name)) {
-                let message = format!("filter.{field}: there is no `{name}`; `schemas/events` lists what there is");
-                return Err(error(Code::BadUserInput, message));
-            }
+/// A name that is misspelt would be waited for in vain.
+fn check_names(filter: &AuditFilter) -> Result<()> {
+    let (events, subjects) = &*KNOWN;
+    let (name, known, values) = match filter {
+        Filter::And(filters) | Filter::Or(filters) => return filters.iter().try_for_each(check_names),
+        Filter::Not(filter) => return check_names(filter),
+        Filter::Is(AuditField::EventType, test) => ("eventType", events, values(test)),
+        Filter::Is(AuditField::SubjectType, test) => ("subjectType", subjects, values(test)),
+        Filter::Is(..) => return Ok(()),
+    };
+    for value in values {
+        if let Value::Text(text) = value
+            && !known.contains(text)
+        {
+            let text: String = text.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+            let message = format!("filter.{name}: there is no `{text}`; `schemas/events` lists what there is");
+            return Err(error(Code::BadUserInput, message));
         }
-        Ok(names)
     }
+    Ok(())
 }
 
-/// The values that fulfil both members.
-fn values<T: PartialEq>(field: &str, eq: Option<T>, among: Option<Vec<T>>) -> Result<Vec<T>> {
-    let refused = |why: String| Err(error(Code::BadUserInput, format!("filter.{field} {why}")));
-    if let Some(among) = &among
-        && !(1..=VALUES_MAX).contains(&among.len())
-    {
-        return refused(format!("names {} values: give 1 to {VALUES_MAX}", among.len()));
-    }
-    match (eq, among) {
-        (None, None) => refused("says nothing: give `eq` or `in`, or leave it out".to_owned()),
-        (Some(eq), None) => Ok(vec![eq]),
-        (None, Some(among)) => Ok(among),
-        (Some(eq), Some(among)) if among.contains(&eq) => Ok(vec![eq]),
-        (Some(_), Some(_)) => refused("holds for nothing: `eq` is none of `in`".to_owned()),
+/// What is compared with as a whole.
+fn values(test: &Test) -> &[Value] {
+    match test {
+        Test::Eq(value) | Test::Ne(value) => std::slice::from_ref(value),
+        Test::In(values) | Test::NotIn(values) => values,
+        _ => &[],
     }
 }
 
@@ -209,7 +165,7 @@ impl EventsSubscription {
         ctx: &Context<'_>,
         #[graphql(desc = "Whose; your own tenant unless told.")] tenant: Option<Uuid>,
         #[graphql(desc = "The last position you have seen.")] after: Option<Position>,
-        #[graphql(desc = "Which events; all unless told.")] filter: Option<EventsFilter>,
+        #[graphql(desc = "Which events; all unless told.")] filter: Option<AuditTrailFilter>,
         #[graphql(
             desc = "Seconds after which a heartbeat is sent when there was nothing else to tell, 1–300; 15 unless told."
         )]
@@ -220,7 +176,8 @@ impl EventsSubscription {
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::AuditRead, tenant)?;
         let parts = parts(ctx)?.clone();
-        let filter = filter.unwrap_or_default().checked()?;
+        let filter = self::filter(filter)?;
+        check_names(&filter)?;
         let heartbeat = match heartbeat_seconds.map(u64::try_from) {
             None => HEARTBEAT_S_DEFAULT,
             Some(Ok(seconds @ 1..=HEARTBEAT_S_MAX)) => seconds,

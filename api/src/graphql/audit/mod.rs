@@ -8,8 +8,7 @@ pub mod door;
 pub mod events;
 pub mod trail;
 
-use super::errors::{Code, error};
-use async_graphql::{MergedObject, MergedSubscription, Result};
+use async_graphql::{MergedObject, MergedSubscription};
 use daybook_store::access::AccessLog;
 use daybook_store::keys::Sealer;
 
@@ -24,19 +23,3 @@ pub struct AuditQuery(trail::TrailQuery, denials::DenialsQuery);
 
 #[derive(MergedSubscription, Default)]
 pub struct AuditSubscription(events::EventsSubscription);
-
-/// Characters of a text that is filtered by.
-const TEXT_CHARS_MAX: usize = 200;
-
-/// A text to compare with.
-///
-/// # Errors
-/// `BAD_USER_INPUT` for what no such text can be.
-fn text(name: &str, text: Option<String>) -> Result<Option<String>> {
-    let Some(text) = text else { return Ok(None) };
-    if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX || text.chars().any(char::is_control) {
-        let message = format!("filter.{name} is no name: give 1 to {TEXT_CHARS_MAX} characters, or leave it out");
-        return Err(error(Code::BadUserInput, message));
-    }
-    Ok(Some(text))
-}
