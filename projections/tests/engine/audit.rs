@@ -184,6 +184,32 @@ async fn each_filter_is_read_by_an_index_under_the_row_policies() {
         let page = audit::page(&session, TENANT, &filter, &Page::first(50, None)).await.unwrap();
         assert_eq!(page.rows, whole[..first_page], "{name}");
     }
+    let is = |field, test| AuditFilter::Is(field, test);
+    let other = md5(&world, "stream8").await;
+    let positions = [Test::Gte(20_000.into()), Test::Lt(20_050.into())].map(|test| is(AuditField::Ordinal, test));
+    for (filter, index, may_sort) in [
+        (AuditFilter::And(positions.to_vec()), "Index Cond: ((tenant_id = ", false),
+        (is(AuditField::Subject, Test::In(vec![stream.into(), other.into()])), "by_subject", true),
+        (is(AuditField::Correlation, Test::StartsWith("request-77".into())), "by_correlation", true),
+        (is(AuditField::EventType, Test::StartsWith("test.thing.happened2".into())), "audit_v1", true),
+        // No index for these: in the order of the trail until the page is full.
+        (is(AuditField::Actor, Test::Ne(actor.into())), "audit_v1_pkey", false),
+        (is(AuditField::Correlation, Test::IsNull(false)), "audit_v1_pkey", false),
+        (AuditFilter::Not(Box::new(span())), "audit_v1_pkey", false),
+        (
+            AuditFilter::Or(vec![
+                AuditFilter::equals(AuditField::Actor, actor),
+                is(AuditField::SubjectType, Test::NotIn(vec!["readings".into(), "grant".into()])),
+            ]),
+            "audit_v1_pkey",
+            false,
+        ),
+    ] {
+        let (sql, parameters) = page_query(&trail, &filter, &Page::first(50, None));
+        let plan = plan(&session, &sql, &parameters).await;
+        assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{filter:?} by {index}\n{plan}");
+        assert!(may_sort || !plan.contains("Sort"), "{filter:?}\n{plan}");
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use crate::harness::World;
 use daybook_projections::platform::tenants::{
-    self, TenantCursor, TenantFilter, TenantOrder, TenantOrderBy, TenantRow, page_query,
+    self, TenantCursor, TenantField, TenantFilter, TenantOrder, TenantOrderBy, TenantRow, page_query,
 };
+use daybook_projections::read::filter::Test;
 use daybook_projections::read::{Direction, Page, ReadSession};
 use daybook_projections::{Model, ReadError, Scope, Tenants};
 use rand::rngs::StdRng;
@@ -135,6 +136,28 @@ async fn every_page_is_read_by_an_index_under_the_row_policies() {
             assert_eq!(plan.contains("Index Cond: (ROW("), bounded, "{order:?} {asked:?}\n{plan}");
             assert!(!plan.contains("Rows Removed"), "{order:?} {asked:?}\n{plan}");
         }
+    }
+    use TenantField::*;
+    let is = |field, test| TenantFilter::Is(field, test);
+    let not_active = TenantFilter::Not(Box::new(TenantFilter::equals(Status, "ACTIVE")));
+    let either = TenantFilter::Or(vec![TenantFilter::equals(Plan, "PRO"), TenantFilter::equals(Name, "n5")]);
+    for (filter, index) in [
+        (is(Name, Test::StartsWith("n96".into())), "by_name"),
+        (is(Name, Test::In(vec!["n5".into(), "n6".into()])), "by_name"),
+        (TenantFilter::equals(Plan, "PRO"), "by_plan"),
+        (is(Status, Test::In(vec!["CLOSED".into(), "SUSPENDED".into()])), "by_status"),
+        (TenantFilter::equals(Domain, "acme.example"), "by_domain"),
+        (is(Domain, Test::StartsWith("acme.".into())), "by_domain"),
+        (TenantFilter::equals(Id, uuid::Uuid::from_u128(7)), "pkey"),
+        (is(Domain, Test::IsNull(false)), "by_registration"),
+        (not_active, "by_registration"),
+        (either, "by_registration"),
+    ] {
+        let (sql, parameters) =
+            page_query(&table, Scope::Platform, &filter, ORDERS[0], &Page::first(50, None)).unwrap();
+        let found = crate::platform_pages::plan(&session, &(sql, parameters)).await;
+        assert!(found.contains(index) && !found.contains("Seq Scan"), "{index} {filter:?}\n{found}");
+        assert!(index != "by_registration" || !found.contains("Sort"), "{filter:?}\n{found}");
     }
     session.finish().await.unwrap();
 

@@ -1,9 +1,9 @@
 //! The tree as SQL. Every column comes from the program, every value is a parameter.
 //!
 //! `not` is pushed down to the conditions, where it becomes another operator, so what PostgreSQL takes for unknown is
-//! false in the end and nothing else. Conditions that an index serves stand alone; all others are wrapped up as one
-//! expression of which the planner can guess nothing. It then walks the index of the list's order until a page is full,
-//! and never sorts a tenant's rows because it believes that few are left.
+//! false in the end and nothing else. Conditions that an index serves stand alone; all others together are wrapped up
+//! as one expression, of which the planner can guess nothing. It then walks the index of the list's order until a page is
+//! full, and never sorts a tenant's rows because it believes that few are left.
 
 use super::like::after;
 use super::{Absent, Field, Filter, Test, Value};
@@ -27,32 +27,46 @@ pub(crate) fn borrowed(parameters: &Parameters) -> Vec<&(dyn ToSql + Sync)> {
 impl<F: Field> Filter<F> {
     /// Conditions that must all hold; none for all rows.
     pub(crate) fn conditions(&self, context: &F::Context, parameters: &mut Parameters) -> Vec<String> {
-        let mut conditions = Vec::new();
-        Sql { context, parameters }.conjuncts(self, true, &mut conditions);
-        conditions
+        let (mut served, mut others) = (Vec::new(), Vec::new());
+        Sql { context, parameters, served: &mut served, others: &mut others }.conjuncts(self, true);
+        if !others.is_empty() {
+            served.push(format!("case when {} then true else false end", others.join(" and ")));
+        }
+        served
     }
 }
 
 struct Sql<'a, C> {
     context: &'a C,
     parameters: &'a mut Parameters,
+    /// Conditions that an index finds the rows of.
+    served: &'a mut Vec<String>,
+    others: &'a mut Vec<String>,
 }
 
 impl<C> Sql<'_, C> {
     /// `wanted`: whether it must hold or must not.
-    fn conjuncts<F: Field<Context = C>>(&mut self, filter: &Filter<F>, wanted: bool, conditions: &mut Vec<String>) {
+    fn conjuncts<F: Field<Context = C>>(&mut self, filter: &Filter<F>, wanted: bool) {
         match (filter, wanted) {
             (Filter::And(all), true) | (Filter::Or(all), false) => {
-                all.iter().for_each(|filter| self.conjuncts(filter, wanted, conditions));
+                all.iter().for_each(|filter| self.conjuncts(filter, wanted));
             }
-            (Filter::And(any), false) | (Filter::Or(any), true) if any.len() == 1 => {
-                self.conjuncts(&any[0], wanted, conditions);
+            (Filter::And(any), false) | (Filter::Or(any), true) if any.len() == 1 => self.conjuncts(&any[0], wanted),
+            (Filter::Not(filter), _) => self.conjuncts(filter, !wanted),
+            (Filter::Is(field, test), true) if served(test) => {
+                if let Test::Like(pattern) = test {
+                    // Its beginning finds the rows, its rest is compared.
+                    self.conjuncts(&Filter::Is(*field, Test::StartsWith(pattern.start().to_owned())), true);
+                    let rest = self.condition(*field, test, true);
+                    self.others.push(rest);
+                } else {
+                    let found = self.condition(*field, test, true);
+                    self.served.push(found);
+                }
             }
-            (Filter::Not(filter), _) => self.conjuncts(filter, !wanted, conditions),
-            (Filter::Is(_, test), true) if served(test) => conditions.push(self.whole(filter, wanted)),
             (Filter::And(_) | Filter::Or(_) | Filter::Is(..), _) => {
-                let opaque = self.whole(filter, wanted);
-                conditions.push(format!("case when {opaque} then true else false end"));
+                let rest = self.whole(filter, wanted);
+                self.others.push(rest);
             }
         }
     }
@@ -93,13 +107,8 @@ impl<C> Sql<'_, C> {
                 or_absent(&column, absent, parts, wanted)
             }
             Test::Like(pattern) => {
-                let mut parts = match pattern.start() {
-                    "" => Vec::new(),
-                    start => self.within(&column, start, wanted),
-                };
                 let (like, place) = (if wanted { "like" } else { "not like" }, place(self.parameters, pattern.sql()));
-                parts.push(format!("{column} {like} {place}"));
-                or_absent(&column, absent, parts, wanted)
+                or_absent(&column, absent, vec![format!("{column} {like} {place}")], wanted)
             }
             Test::IsNull(null) => match (absent, *null == wanted) {
                 (Absent::Never, null) => (!null).to_string(),
