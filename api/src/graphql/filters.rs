@@ -3,45 +3,62 @@
 //! [`filter_input`] makes the input object of a list from its fields, [`enum_filter`] the conditions on an enumeration.
 //! Refuses to know a column or a value's form: that is the read model's, and so are the bounds.
 
+mod operators;
+
+pub use operators::{BigIntFilter, BooleanFilter, DateTimeFilter, IdFilter, TextFilter};
+
 use super::errors::{Code, error};
-use super::scalars::BigInt;
 use async_graphql::registry::Registry;
 use async_graphql::{
-    Error, ErrorExtensions, InputObject, InputType, InputValueError, InputValueResult, MaybeUndefined, Name, Result,
+    Error, ErrorExtensions, InputType, InputValueError, InputValueResult, MaybeUndefined, Name, Result,
 };
 use async_graphql_value::ConstValue;
 use chrono::{DateTime, Utc};
 use daybook_projections::read::filter::{Asked, Builder, Field, Filter, Refused, Test, Value};
 use std::borrow::Cow;
-use uuid::Uuid;
 
 /// An object that is there and empty: a variable in it was left out, and without it the list would be another one.
 const NOTHING: &str = "asks nothing: give a condition, or leave it out";
 
 /// What is asked of one field, by operator.
+#[derive(Default)]
 pub struct Operators(Vec<(&'static str, Asked)>);
 
+/// An operator and what it asks, in each of these forms.
+macro_rules! operators {
+    ($(one $one:ident $one_name:literal $one_test:ident;)+ $(many $many:ident $many_name:literal $many_test:ident;)+) => {
+        $(pub(crate) fn $one<T: Into<Value>>(self, given: MaybeUndefined<T>) -> Self {
+            self.given($one_name, given, |value| Asked::Is(Test::$one_test(value.into())))
+        })+
+        $(pub(crate) fn $many<T: Into<Value>>(self, given: MaybeUndefined<Vec<T>>) -> Self {
+            self.given($many_name, given, |values| Asked::Is(Test::$many_test(values.into_iter().map(Into::into).collect())))
+        })+
+    };
+}
+
 impl Operators {
-    pub(crate) fn new() -> Self {
-        Operators(Vec::new())
+    operators! {
+        one eq "eq" Eq;
+        one ne "ne" Ne;
+        one lt "lt" Lt;
+        one lte "lte" Lte;
+        one gt "gt" Gt;
+        one gte "gte" Gte;
+        many among "in" In;
+        many not_in "notIn" NotIn;
     }
 
-    pub(crate) fn one<T: Into<Value>>(
-        self,
-        name: &'static str,
-        given: MaybeUndefined<T>,
-        test: fn(Value) -> Test,
-    ) -> Self {
-        self.given(name, given, |value| Asked::Is(test(value.into())))
+    pub(crate) fn like(self, given: MaybeUndefined<String>) -> Self {
+        self.given("like", given, Asked::Like)
     }
 
-    pub(crate) fn many<T: Into<Value>>(
-        self,
-        name: &'static str,
-        given: MaybeUndefined<Vec<T>>,
-        test: fn(Vec<Value>) -> Test,
-    ) -> Self {
-        self.given(name, given, |values| Asked::Is(test(values.into_iter().map(Into::into).collect())))
+    pub(crate) fn starts_with(self, given: MaybeUndefined<String>) -> Self {
+        self.given("startsWith", given, |start| Asked::Is(Test::StartsWith(start)))
+    }
+
+    #[allow(clippy::wrong_self_convention, reason = "named after the operator")]
+    pub(crate) fn is_null(self, given: MaybeUndefined<bool>) -> Self {
+        self.given("isNull", given, |null| Asked::Is(Test::IsNull(null)))
     }
 
     fn given<T>(mut self, name: &'static str, given: MaybeUndefined<T>, asked: impl FnOnce(T) -> Asked) -> Self {
@@ -157,180 +174,6 @@ fn camel(name: &str) -> String {
     })
 }
 
-/// A condition on an id, e.g. `{ in: ["0190f3e0-0000-7000-8000-000000000001"] }`. Every operator that is given must hold.
-#[derive(InputObject, Default)]
-pub struct IdFilter {
-    /// Exactly this one, e.g. `"0190f3e0-0000-7000-8000-000000000001"`.
-    pub eq: MaybeUndefined<Uuid>,
-    /// Any but this one, also none at all, e.g. `"0190f3e0-0000-7000-8000-000000000001"`.
-    pub ne: MaybeUndefined<Uuid>,
-    /// One of these, at most 200, e.g. `["0190f3e0-0000-7000-8000-000000000001"]`. Nothing is one of `[]`.
-    #[graphql(name = "in")]
-    pub among: MaybeUndefined<Vec<Uuid>>,
-    /// None of these, at most 200, also none at all, e.g. `["0190f3e0-0000-7000-8000-000000000001"]`.
-    pub not_in: MaybeUndefined<Vec<Uuid>>,
-    /// Whether there is none, e.g. `true`.
-    pub is_null: MaybeUndefined<bool>,
-}
-
-impl Conditions for IdFilter {
-    fn operators(self) -> Operators {
-        Operators::new()
-            .one("eq", self.eq, Test::Eq)
-            .one("ne", self.ne, Test::Ne)
-            .many("in", self.among, Test::In)
-            .many("notIn", self.not_in, Test::NotIn)
-            .given("isNull", self.is_null, |null| Asked::Is(Test::IsNull(null)))
-    }
-}
-
-/// A condition on a text, e.g. `{ startsWith: "Roof" }`. Every operator that is given must hold. Texts have 1–300
-/// characters and are ordered by code point; where a field says so, upper and lower case are alike.
-#[derive(InputObject, Default)]
-pub struct TextFilter {
-    /// Exactly this one, e.g. `"Roof, south"`.
-    pub eq: MaybeUndefined<String>,
-    /// Any but this one, also none at all, e.g. `"Roof, south"`.
-    pub ne: MaybeUndefined<String>,
-    /// One of these, at most 200, e.g. `["Roof, south", "Roof, north"]`. Nothing is one of `[]`.
-    #[graphql(name = "in")]
-    pub among: MaybeUndefined<Vec<String>>,
-    /// None of these, at most 200, also none at all, e.g. `["Roof, south"]`.
-    pub not_in: MaybeUndefined<Vec<String>>,
-    /// Before this one, e.g. `"M"`.
-    pub lt: MaybeUndefined<String>,
-    /// This one or before it, e.g. `"M"`.
-    pub lte: MaybeUndefined<String>,
-    /// After this one, e.g. `"M"`.
-    pub gt: MaybeUndefined<String>,
-    /// This one or after it, e.g. `"M"`.
-    pub gte: MaybeUndefined<String>,
-    /// The whole text is like this: `%` stands for any number of characters, `_` for exactly one, and a backslash takes
-    /// the next character as it is. E.g. `"roof%south"`. Reads on until a page is full: prefer `startsWith`.
-    pub like: MaybeUndefined<String>,
-    /// Begins with these characters, none of which has a meaning of its own, e.g. `"Roof"`.
-    pub starts_with: MaybeUndefined<String>,
-    /// Whether there is none, e.g. `true`.
-    pub is_null: MaybeUndefined<bool>,
-}
-
-impl Conditions for TextFilter {
-    fn operators(self) -> Operators {
-        Operators::new()
-            .one("eq", self.eq, Test::Eq)
-            .one("ne", self.ne, Test::Ne)
-            .many("in", self.among, Test::In)
-            .many("notIn", self.not_in, Test::NotIn)
-            .one("lt", self.lt, Test::Lt)
-            .one("lte", self.lte, Test::Lte)
-            .one("gt", self.gt, Test::Gt)
-            .one("gte", self.gte, Test::Gte)
-            .given("like", self.like, Asked::Like)
-            .given("startsWith", self.starts_with, |start| Asked::Is(Test::StartsWith(start)))
-            .given("isNull", self.is_null, |null| Asked::Is(Test::IsNull(null)))
-    }
-}
-
-/// A condition on a moment, e.g. `{ gte: "2025-01-01T00:00:00Z", lt: "2025-02-01T00:00:00Z" }`, to the microsecond. Every
-/// operator that is given must hold.
-#[derive(InputObject, Default)]
-pub struct DateTimeFilter {
-    /// Exactly then, e.g. `"2025-01-01T00:00:00Z"`.
-    pub eq: MaybeUndefined<DateTime<Utc>>,
-    /// At any other moment, or never, e.g. `"2025-01-01T00:00:00Z"`.
-    pub ne: MaybeUndefined<DateTime<Utc>>,
-    /// At one of these, at most 200, e.g. `["2025-01-01T00:00:00Z"]`. Nothing is at one of `[]`.
-    #[graphql(name = "in")]
-    pub among: MaybeUndefined<Vec<DateTime<Utc>>>,
-    /// At none of these, at most 200, or never, e.g. `["2025-01-01T00:00:00Z"]`.
-    pub not_in: MaybeUndefined<Vec<DateTime<Utc>>>,
-    /// Earlier, e.g. `"2025-01-01T00:00:00+01:00"`.
-    pub lt: MaybeUndefined<DateTime<Utc>>,
-    /// Then or earlier, e.g. `"2025-01-01T00:00:00Z"`.
-    pub lte: MaybeUndefined<DateTime<Utc>>,
-    /// Later, e.g. `"2025-01-01T00:00:00Z"`.
-    pub gt: MaybeUndefined<DateTime<Utc>>,
-    /// Then or later, e.g. `"2025-01-01T00:00:00Z"`.
-    pub gte: MaybeUndefined<DateTime<Utc>>,
-    /// Whether there is none, e.g. `true`.
-    pub is_null: MaybeUndefined<bool>,
-}
-
-impl Conditions for DateTimeFilter {
-    fn operators(self) -> Operators {
-        Operators::new()
-            .one("eq", self.eq, Test::Eq)
-            .one("ne", self.ne, Test::Ne)
-            .many("in", self.among, Test::In)
-            .many("notIn", self.not_in, Test::NotIn)
-            .one("lt", self.lt, Test::Lt)
-            .one("lte", self.lte, Test::Lte)
-            .one("gt", self.gt, Test::Gt)
-            .one("gte", self.gte, Test::Gte)
-            .given("isNull", self.is_null, |null| Asked::Is(Test::IsNull(null)))
-    }
-}
-
-/// A condition on a whole number of 64 bits, e.g. `{ gte: "100", lt: "200" }`. Every operator that is given must hold.
-#[derive(InputObject, Default)]
-pub struct BigIntFilter {
-    /// Exactly this one, e.g. `"100"`.
-    pub eq: MaybeUndefined<BigInt>,
-    /// Any but this one, also none at all, e.g. `"100"`.
-    pub ne: MaybeUndefined<BigInt>,
-    /// One of these, at most 200, e.g. `["100", "101"]`. Nothing is one of `[]`.
-    #[graphql(name = "in")]
-    pub among: MaybeUndefined<Vec<BigInt>>,
-    /// None of these, at most 200, also none at all, e.g. `["100", "101"]`.
-    pub not_in: MaybeUndefined<Vec<BigInt>>,
-    /// Less, e.g. `"100"`.
-    pub lt: MaybeUndefined<BigInt>,
-    /// As much or less, e.g. `"100"`.
-    pub lte: MaybeUndefined<BigInt>,
-    /// More, e.g. `"100"`.
-    pub gt: MaybeUndefined<BigInt>,
-    /// As much or more, e.g. `"100"`.
-    pub gte: MaybeUndefined<BigInt>,
-    /// Whether there is none, e.g. `true`.
-    pub is_null: MaybeUndefined<bool>,
-}
-
-impl Conditions for BigIntFilter {
-    fn operators(self) -> Operators {
-        Operators::new()
-            .one("eq", self.eq, Test::Eq)
-            .one("ne", self.ne, Test::Ne)
-            .many("in", self.among, Test::In)
-            .many("notIn", self.not_in, Test::NotIn)
-            .one("lt", self.lt, Test::Lt)
-            .one("lte", self.lte, Test::Lte)
-            .one("gt", self.gt, Test::Gt)
-            .one("gte", self.gte, Test::Gte)
-            .given("isNull", self.is_null, |null| Asked::Is(Test::IsNull(null)))
-    }
-}
-
-impl From<BigInt> for Value {
-    fn from(BigInt(value): BigInt) -> Self {
-        Value::Whole(value)
-    }
-}
-
-/// A condition on a truth value, e.g. `{ eq: true }`.
-#[derive(InputObject, Default)]
-pub struct BooleanFilter {
-    /// Exactly this one, e.g. `true`.
-    pub eq: MaybeUndefined<bool>,
-    /// The other one, e.g. `true`.
-    pub ne: MaybeUndefined<bool>,
-}
-
-impl Conditions for BooleanFilter {
-    fn operators(self) -> Operators {
-        Operators::new().one("eq", self.eq, Test::Eq).one("ne", self.ne, Test::Ne)
-    }
-}
-
 /// The conditions on an enumeration: `$one` and `$several` are examples for the descriptions.
 macro_rules! enum_filter {
     ($(#[$doc:meta])* $name:ident of $kind:ident as $domain:ty, $one:tt, $several:tt) => {
@@ -360,12 +203,11 @@ macro_rules! enum_filter {
 
         impl $crate::graphql::filters::Conditions for $name {
             fn operators(self) -> $crate::graphql::filters::Operators {
-                use daybook_projections::read::filter::Test;
-                $crate::graphql::filters::Operators::new()
-                    .one("eq", self.eq, Test::Eq)
-                    .one("ne", self.ne, Test::Ne)
-                    .many("in", self.among, Test::In)
-                    .many("notIn", self.not_in, Test::NotIn)
+                $crate::graphql::filters::Operators::default()
+                    .eq(self.eq)
+                    .ne(self.ne)
+                    .among(self.among)
+                    .not_in(self.not_in)
             }
         }
     };

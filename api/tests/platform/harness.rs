@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub(crate) schema: DaybookSchema,
     // The last handle stops the engine.
     _projections: Projections,
-    _db: TestDatabase,
+    pub(crate) db: TestDatabase,
     _keys: tempfile::TempDir,
 }
 
@@ -82,7 +82,7 @@ impl World {
             tails: Default::default(),
             system: system(),
         };
-        World { schema: schema(parts), _projections: projections, _db: db, _keys: directory }
+        World { schema: schema(parts), _projections: projections, db, _keys: directory }
     }
 
     pub(crate) fn request(who: &Credential, query: &str, variables: Value) -> Request {

@@ -139,3 +139,26 @@ async fn a_module_is_registered_upgraded_switched_and_retired() {
     let query = "{ modules(filter: { status: { eq: ENABLED } }) { totalCount } }";
     assert_eq!(w.data(&boss, query, json!({})).await["modules"]["totalCount"], "1");
 }
+
+#[tokio::test]
+async fn a_read_that_takes_too_long_says_what_to_do() {
+    let w = World::new().await;
+    w.account(1).await;
+    let superuser = w.db.superuser().await;
+    superuser.batch_execute("begin; lock table read.accounts_v1").await.unwrap();
+    let who = platform();
+    let query = "{ accounts(filter: { name: { like: \"%a%\" } }) { nodes { id } } }";
+    let asked = w.ask(&who, query, json!({}));
+    // As the timeout does, but at once.
+    let canceled = async {
+        let waiting = "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'
+            and query like '%read.accounts_v1%' and pid <> pg_backend_pid()";
+        let other = w.db.superuser().await;
+        while other.query(waiting, &[]).await.unwrap().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(asked, canceled);
+    assert_eq!(code(&answer), "LIMIT_EXCEEDED", "{answer}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("narrow its filter"), "{answer}");
+}
