@@ -315,3 +315,41 @@ impl<C: Conditions> InputType for OrBare<C> {
         Some(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_graphql::parser::parse_schema;
+    use async_graphql::parser::types::{TypeKind, TypeSystemDefinition};
+
+    #[test]
+    fn every_filter_and_every_field_of_one_is_described_with_an_example() {
+        let schema = parse_schema(crate::graphql::sdl()).unwrap();
+        let mut filters = 0;
+        for definition in schema.definitions {
+            let TypeSystemDefinition::Type(definition) = definition else { continue };
+            let (definition, name) = (&definition.node, definition.node.name.node.as_str());
+            let TypeKind::InputObject(input) = &definition.kind else { continue };
+            if !name.ends_with("Filter") {
+                continue;
+            }
+            filters += 1;
+            let described = |text: Option<&str>| text.is_some_and(|text| text.to_lowercase().contains("e.g."));
+            assert!(described(definition.description.as_ref().map(|text| text.node.as_str())), "{name}");
+            for field in &input.fields {
+                let field_name = field.node.name.node.as_str();
+                let combines = matches!(field_name, "and" | "or" | "not");
+                let text = field.node.description.as_ref().map(|text| text.node.as_str());
+                assert!(described(text) || combines && text.is_some(), "{name}.{field_name}");
+            }
+        }
+        assert!(filters > 15, "{filters}");
+    }
+
+    #[test]
+    fn names_are_written_as_graphql_has_them() {
+        for (name, expected) in [("id", "id"), ("registered_at", "registeredAt"), ("allowed_now", "allowedNow")] {
+            assert_eq!(camel(name), expected);
+        }
+    }
+}

@@ -64,6 +64,19 @@ async fn what_is_granted_allows_until_anything_of_it_ends() {
     assert_eq!(node["module"], json!({ "status": "ENABLED", "release": "1.0.0" }));
     assert_eq!(node["member"]["status"], "ACTIVE");
     assert_eq!(allowed(&w, tenant, json!({ "time": "2020-01-01T00:00:00Z" })).await, Vec::<Uuid>::new());
+    // And filtered as the present is.
+    for (filter, found) in [
+        (json!({ "role": { "startsWith": "read" }, "until": { "isNull": true } }), 1),
+        (json!({ "not": { "role": { "like": "%der" } } }), 0),
+        (json!({ "until": { "lt": "2100-01-01T00:00:00Z" } }), 0),
+        (json!({ "or": [{ "until": { "ne": "2100-01-01T00:00:00Z" } }, { "member": { "in": [] } }] }), 1),
+    ] {
+        for as_of in [json!({ "position": granted_at }), Value::Null] {
+            let then = w.data(&boss, GRANTS, json!({ "f": filter, "o": as_of })).await;
+            assert_eq!(then["grants"]["totalCount"], found.to_string(), "{filter} {as_of}");
+            assert_eq!(then["grants"]["edges"].as_array().unwrap().len(), found, "{filter} {as_of}");
+        }
+    }
     for wrong in
         [json!({}), json!({ "time": "2020-01-01T00:00:00Z", "position": granted_at }), json!({ "position": "x" })]
     {
