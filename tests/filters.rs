@@ -235,6 +235,16 @@ async fn a_filter_that_cannot_be_is_refused_by_its_place() {
         assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{refused}");
     }
 
+    // As deep as a query and a variable inside it may be together, and still only refused.
+    let query = format!(
+        "query($t: UUID!, $f: DeviceFilter!) {{ devices(tenant: $t, filter: {} $f {}) {{ nodes {{ id }} }} }}",
+        "{ not: ".repeat(46),
+        "}".repeat(46)
+    );
+    let refused = scene.ask(&query, json!({ "t": scene.tenant, "f": nested(48) })).await;
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{refused}");
+    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("more than 6 levels deep"), "{refused}");
+
     // A variable counts wherever it stands.
     let query = format!(
         "query($t: UUID!, $f: DeviceFilter!) {{ devices(tenant: $t, filter: {{ and: [{}] }}) {{ nodes {{ id }} }} }}",
