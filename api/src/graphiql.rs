@@ -59,6 +59,8 @@ pub fn examples() -> Vec<Example> {
             .with(json!({ "name": "Acme" })),
         Example::new("Watch a tenant", include_str!("../graphiql/examples/tenant_changed.graphql"))
             .with(json!({ "id": nil, "after": null })),
+        Example::new("Watch everything", include_str!("../graphiql/examples/events.graphql"))
+            .with(json!({ "tenant": null, "after": null, "filter": { "eventType": { "startsWith": "platform." } } })),
     ]
 }
 

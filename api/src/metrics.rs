@@ -248,7 +248,7 @@ pub fn router(metrics: Metrics, sources: Sources) -> Router {
             let durable = sources.durable.clone();
             Arc::new(move || lossy(durable.borrow().seen.epoch))
         }),
-        ("sockets_open", "WebSockets open", {
+        ("sockets_open", "WebSockets and event streams open", {
             let sockets = sources.sockets.clone();
             Arc::new(move || lossy(u64::try_from(sockets.open()).unwrap_or(u64::MAX)))
         }),

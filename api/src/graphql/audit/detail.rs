@@ -45,7 +45,7 @@ impl From<&audit::Change> for Change {
 }
 
 /// How long what was read is told to others: erasure is obeyed by reading anew.
-const FRESH: Duration = Duration::from_secs(10);
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Of the events of a page; an error as well is the same for all of them.
 type Details = Result<HashMap<Uuid, Arc<Detail>>>;
