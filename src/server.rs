@@ -126,6 +126,8 @@ impl Server {
         let node = if private { node_id(&settled.data_dir, system.as_ref())? } else { system.uuid_v7() };
         let mut options = JournalOptions::new(node);
         options.writer = writer_config()?;
+        let metrics = Metrics::new(system.utc().timestamp());
+        options.meter = Arc::new(metrics.clone());
         let (journal, writer) = Journal::start(&database, system.clone(), options);
         let ringing = bell::ring(database.clone(), journal.durable());
         let (recent, reading) = Recent::start(database.clone(), journal.durable());
@@ -178,7 +180,6 @@ impl Server {
         };
         let tokens = Arc::new(Watched::new(tokens(settled, more, system.as_ref())?, access.clone()));
         let ids = system.clone();
-        let metrics = Metrics::new(system.utc().timestamp());
         let sockets = transport::Sockets::new(10_000).per_caller(5_000);
         let origins = origins(&serving.origins(&settled.file));
         let settings = transport::Settings {
@@ -208,6 +209,12 @@ impl Server {
         if let Some((relay, _)) = &relaying {
             measure(&metrics, relay);
         }
+        let denied = access.clone();
+        // A gauge is as exact as its reader's numbers.
+        #[allow(clippy::cast_precision_loss)]
+        metrics.gauge("access_log_lost", "Denied attempts that are in no row and will be in none", move || {
+            denied.lost() as f64
+        });
         let counting = tokio::spawn(metrics.clone().follow(journal.durable()));
         let router = watch_origins(router, origins, access.clone());
         let ids = system.clone();

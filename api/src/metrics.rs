@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 use daybook_projections::Projections;
 use daybook_projections::engine::LaneStatus;
-use daybook_store::journal::{Durable, Standing};
+use daybook_store::journal::{Durable, Meter, Standing};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::{
@@ -44,7 +44,11 @@ struct Inner {
     events_durable: Counter,
     batches: Counter,
     batch_events: Histogram,
+    commit_seconds: Histogram,
     flush_events: Histogram,
+    flush_seconds: Histogram,
+    requests_waiting: Gauge,
+    requests: Family<RequestLabels, Counter>,
     others: Others,
 }
 
@@ -72,6 +76,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    answer: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ModelLabels {
     read_model: &'static str,
 }
@@ -96,6 +105,8 @@ impl Metrics {
         let (running, lag, lanes_stopped) = (Family::default(), Family::default(), Family::default());
         let (events_durable, batches) = (Counter::default(), Counter::default());
         let (batch_events, flush_events) = (Histogram::new(EVENTS), Histogram::new(EVENTS));
+        let (commit_seconds, flush_seconds) = (seconds(), seconds());
+        let (requests_waiting, requests) = (Gauge::default(), Family::default());
         let others = Others::default();
         all.register("http_answers", "HTTP requests answered", answers.clone());
         all.register_with_unit("http_answer", "Time to an HTTP answer", Unit::Seconds, answer_seconds.clone());
@@ -111,7 +122,21 @@ impl Metrics {
         all.register("read_model_lanes_stopped", "Lanes that do not get past an event", lanes_stopped.clone());
         all.register("journal_events_durable", "Events made durable by this node", events_durable.clone());
         all.register("journal_batches", "Batches made durable by this node", batches.clone());
-        all.register("journal_batch_events", "Events per batch, averaged over a flush", batch_events.clone());
+        all.register("journal_batch_events", "Events of a batch that was committed", batch_events.clone());
+        all.register_with_unit(
+            "journal_commit",
+            "Time of a batch's statement and commit, durable or not",
+            Unit::Seconds,
+            commit_seconds.clone(),
+        );
+        all.register_with_unit(
+            "journal_flush",
+            "Time until a flush made commits durable",
+            Unit::Seconds,
+            flush_seconds.clone(),
+        );
+        all.register("journal_requests_waiting", "Requests to the writer without an answer", requests_waiting.clone());
+        all.register("journal_requests", "Requests to the writer, by its answer", requests.clone());
         all.register("journal_flush_events", "Events that became durable together", flush_events.clone());
         all.register_collector(Box::new(others.clone()));
         let start: Gauge = Gauge::default();
@@ -130,7 +155,11 @@ impl Metrics {
                 events_durable,
                 batches,
                 batch_events,
+                commit_seconds,
                 flush_events,
+                flush_seconds,
+                requests_waiting,
+                requests,
                 others,
             }),
         }
@@ -168,7 +197,6 @@ impl Metrics {
                 let events = now.position.saturating_sub(before.position);
                 self.inner.batches.inc_by(batches);
                 self.inner.events_durable.inc_by(events);
-                self.inner.batch_events.observe(lossy(events) / lossy(batches));
                 self.inner.flush_events.observe(lossy(events));
             }
             before = now;
@@ -193,6 +221,25 @@ impl Metrics {
             self.inner.lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
             self.inner.lanes_stopped.get_or_create(&labels).set(i64::try_from(stopped).unwrap_or(i64::MAX));
         }
+    }
+}
+
+impl Meter for Metrics {
+    fn waiting(&self, requests: usize) {
+        self.inner.requests_waiting.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    fn committed(&self, events: u64, took: Duration) {
+        self.inner.batch_events.observe(lossy(events));
+        self.inner.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    fn flushed(&self, took: Duration) {
+        self.inner.flush_seconds.observe(took.as_secs_f64());
+    }
+
+    fn answered(&self, kind: &'static str) {
+        self.inner.requests.get_or_create(&RequestLabels { answer: kind }).inc();
     }
 }
 

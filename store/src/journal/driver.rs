@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
@@ -40,6 +41,28 @@ pub struct Standing {
 pub struct Durable {
     pub seen: Seen,
     pub position: u64,
+}
+
+/// Who measures the writer at work. Called on its task: must not wait.
+pub trait Meter: Send + Sync + 'static {
+    /// How many requests have no answer yet.
+    fn waiting(&self, requests: usize);
+    /// A batch was committed, durable or not.
+    fn committed(&self, events: u64, took: Duration);
+    /// A flusher's commit came back.
+    fn flushed(&self, took: Duration);
+    /// `kind`: one of a few words ([`Answer::kind`]).
+    fn answered(&self, kind: &'static str);
+}
+
+/// Nobody.
+pub(super) struct Unmeasured;
+
+impl Meter for Unmeasured {
+    fn waiting(&self, _: usize) {}
+    fn committed(&self, _: u64, _: Duration) {}
+    fn flushed(&self, _: Duration) {}
+    fn answered(&self, _: &'static str) {}
 }
 
 /// What callers send to the one who writes.
@@ -85,6 +108,7 @@ pub(super) struct Driver {
     pub(super) node: Uuid,
     pub(super) address: Option<String>,
     pub(super) seat: Seat,
+    pub(super) meter: Arc<dyn Meter>,
 }
 
 type Step = Pin<Box<dyn Future<Output = (u64, StepDone)> + Send>>;
@@ -148,6 +172,7 @@ impl Driver {
             let mut effects = Vec::new();
             self.machine.fill(self.system.now(), &mut effects);
             self.carry_out(&mut desk, effects).await;
+            self.meter.waiting(desk.waiting.len());
         }
         for (_, waiting) in desk.waiting {
             // The caller may have given up.
@@ -171,6 +196,7 @@ impl Driver {
         for effect in effects {
             match effect {
                 Effect::Answer(ticket, answer) => {
+                    self.meter.answered(answer.kind());
                     if let Some(waiting) = desk.waiting.remove(&ticket) {
                         // The caller may have given up; the outcome stands all the same.
                         let _ = waiting.send(answer);
@@ -238,6 +264,11 @@ impl Driver {
 
     fn step(&self, number: u64, session: Arc<Session>, step: Do, alone: bool) -> Step {
         let (node, address, ttl_us) = (self.node, self.address.clone(), self.lease_ttl_us);
+        let (meter, since) = (self.meter.clone(), Instant::now());
+        let events = match &step {
+            Do::Commit(batch) => Some(batch.last_position + 1 - batch.first_position),
+            _ => None,
+        };
         Box::pin(async move {
             let input = match within(take_step(&session, step, alone, node, address, ttl_us)).await {
                 Ok(input) => input,
@@ -246,6 +277,11 @@ impl Driver {
                     SessionInput::Lost(reason)
                 }
             };
+            match (&input, events) {
+                (SessionInput::Committed { .. }, Some(events)) => meter.committed(events, since.elapsed()),
+                (SessionInput::Flushed { .. }, _) => meter.flushed(since.elapsed()),
+                _ => {}
+            }
             (number, StepDone::Input(input))
         })
     }

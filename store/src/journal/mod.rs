@@ -17,7 +17,7 @@ pub mod rows;
 pub use append::{
     Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey,
 };
-pub use driver::{Durable, Message, Seat, Standing};
+pub use driver::{Durable, Message, Meter, Seat, Standing};
 pub use lookup::{Loaded, resolve, statements as look_ups};
 pub use recorded::RecordedEvent;
 
@@ -27,7 +27,7 @@ use crate::keys::keyed_hash;
 use crate::system::SharedSystem;
 use daybook_domain::TenantId;
 use daybook_tlog::RightEdge;
-use driver::Driver;
+use driver::{Driver, Unmeasured};
 use lookup::{BEGINNING_MAX, Beginning, Question};
 use lru::LruCache;
 use machine::{Answer, Config, Prepared, Writer};
@@ -53,7 +53,7 @@ pub const BY_KEY: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqsca
  -c enable_hashjoin=off -c enable_mergejoin=off -c enable_material=off";
 
 /// How a node takes part in a journal.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct JournalOptions {
     pub writer: Config,
     /// Sessions for look-ups.
@@ -64,6 +64,8 @@ pub struct JournalOptions {
     pub node: Uuid,
     /// Where other nodes reach it.
     pub address: Option<String>,
+    /// Who measures the writer.
+    pub meter: Arc<dyn Meter>,
 }
 
 impl JournalOptions {
@@ -74,6 +76,7 @@ impl JournalOptions {
             append_timeout: Duration::from_secs(10),
             node,
             address: None,
+            meter: Arc::new(Unmeasured),
         }
     }
 }
@@ -136,6 +139,7 @@ impl Journal {
                 node: options.node,
                 address: options.address,
                 seat,
+                meter: options.meter,
             };
             tokio::spawn(driver.run())
         })

@@ -293,6 +293,21 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// A word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Answer::Done(outcome) if outcome.deduplicated => "repeated",
+            Answer::Done(_) => "done",
+            Answer::Refused(_) => "refused",
+            Answer::Nothing => "nothing",
+            Answer::LookAgain => "look_again",
+            Answer::Overloaded => "overloaded",
+            Answer::Unavailable(_) => "unavailable",
+            Answer::Failed(_) => "failed",
+            Answer::Unknown => "unknown",
+        }
+    }
+
     /// What becomes of this answer when the batch it rests on did not survive.
     pub(crate) fn when_lost(self) -> Answer {
         match self {
