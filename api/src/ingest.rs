@@ -82,7 +82,7 @@ async fn answer_to<A: Authenticate<Credential = Credential>>(endpoint: Arc<Endpo
     let mut response = match endpoint.serve(&parts, &mut body, &correlation).await {
         Ok(response) => response,
         Err(problem) => {
-            if !problem.is_unauthenticated() {
+            if problem.lets_the_rest_in() {
                 drain(&mut body, endpoint.limits.body_bytes_max).await;
             }
             problem.of(&correlation).into_response()
@@ -149,9 +149,14 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             Problem::ingest(failure)
         })?;
         let received = self.receive(body, &mut rows, &mut recording).await;
-        // Also after a failure: the rows before it were whole, and the report speaks of all of them.
-        let finished = recording.finish().await.map(|_| ()).map_err(Problem::ingest);
-        let outcome = received.and(finished);
+        let outcome = match received {
+            Err(problem) if problem.is_of_half_a_body() => {
+                recording.break_off();
+                Err(problem)
+            }
+            // Also after a failure: the rows before it were whole, and the report speaks of all of them.
+            received => received.and(recording.finish().await.map(|_| ()).map_err(Problem::ingest)),
+        };
         let report = recording.report();
         if let Some((tenant, _, position)) = report.written {
             self.parts.reads.wrote(credential.actor.id, tenant, position);
@@ -174,7 +179,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             let next = tokio::time::timeout(self.limits.idle_max, body.next());
             let chunk = match next.await.map_err(|_| Problem::slow(self.limits.idle_max))? {
                 None => break,
-                Some(chunk) => chunk.map_err(|_| Problem::bad("the body broke off: send it again"))?,
+                Some(chunk) => chunk.map_err(|_| Problem::broken_off())?,
             };
             bytes += chunk.len() as u64;
             if bytes > self.limits.body_bytes_max {

@@ -82,6 +82,7 @@ struct More {
     header: Option<(header::HeaderName, &'static str)>,
     correlation: Option<CorrelationId>,
     recorded: Option<serde_json::Value>,
+    half_a_body: bool,
 }
 
 impl Problem {
@@ -96,6 +97,12 @@ impl Problem {
 
     pub(super) fn bad(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code::BAD_USER_INPUT, detail)
+    }
+
+    pub(super) fn broken_off() -> Self {
+        let mut problem = Self::bad("the body broke off: send it again");
+        problem.more.half_a_body = true;
+        problem
     }
 
     pub(super) fn method() -> Self {
@@ -117,7 +124,9 @@ impl Problem {
 
     pub(super) fn slow(idle: Duration) -> Self {
         let detail = format!("nothing came for {} s: send the body without such a pause", idle.as_secs());
-        Self::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, detail)
+        let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, detail);
+        problem.more.half_a_body = true;
+        problem
     }
 
     pub(super) fn busy() -> Self {
@@ -174,8 +183,14 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, detail)
     }
 
-    pub(super) fn is_unauthenticated(&self) -> bool {
-        self.status == StatusCode::UNAUTHORIZED
+    /// Whether the rest of the body did not come, and may when the call is repeated.
+    pub(super) fn is_of_half_a_body(&self) -> bool {
+        self.more.half_a_body
+    }
+
+    /// Whether the rest of the body is worth waiting for: not a stranger's, and not one that does not come.
+    pub(super) fn lets_the_rest_in(&self) -> bool {
+        self.status != StatusCode::UNAUTHORIZED && !self.more.half_a_body
     }
 
     /// With what was recorded before.

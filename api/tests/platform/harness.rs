@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 pub(crate) struct World {
     pub(crate) schema: DaybookSchema,
+    pub(crate) parts: Arc<Parts>,
     // The last handle stops the engine.
     _projections: Projections,
     pub(crate) db: TestDatabase,
@@ -73,7 +74,7 @@ impl World {
         );
         let executor = Executor::new(journal, sealer.clone(), files.clone(), system());
         let (access, _) = AccessLog::start(db.database(), system(), files.derive("test"), AccessOptions::default());
-        let parts = Parts {
+        let parts = Arc::new(Parts {
             ingest: Ingest::new(executor.clone()),
             executor,
             reads: Reads::new(db.database(), &projections),
@@ -81,8 +82,8 @@ impl World {
             audit: AuditParts { sealer, access },
             tails: Default::default(),
             system: system(),
-        };
-        World { schema: schema(parts), _projections: projections, db, _keys: directory }
+        });
+        World { schema: schema(parts.clone()), parts, _projections: projections, db, _keys: directory }
     }
 
     pub(crate) fn request(who: &Credential, query: &str, variables: Value) -> Request {

@@ -2,5 +2,6 @@
 
 mod grants;
 mod harness;
+mod ingest;
 mod people;
 mod strangers;

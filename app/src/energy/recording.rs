@@ -105,6 +105,13 @@ impl Recording {
         Ok(&self.report)
     }
 
+    /// Ends a call of which the rest does not come, without the rows that wait: were they recorded as a part, the
+    /// call could not be repeated under its id, for a whole one has other rows in that part.
+    pub fn break_off(&mut self) {
+        self.part = Part::default();
+        self.report.rejections.sort_by_key(|rejected| rejected.index);
+    }
+
     /// Records the rows that wait, in one append.
     async fn flush(&mut self) -> Result<(), IngestError> {
         if self.part.is_empty() {
