@@ -165,6 +165,7 @@ impl Server {
             reads: Reads::new(&database, &projections),
             opaque: Opaque::new(files.derive("daybook positions and cursors v1"), migrated.identity),
             audit: AuditParts { sealer, access: access.clone() },
+            recent: recent.clone(),
             tails: Default::default(),
             system: system.clone(),
         });

@@ -12,6 +12,7 @@ use daybook_projections::{Audit, Model, Projections};
 use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::database::{Pool, Role as Session};
 use daybook_store::journal::follow::Source;
+use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Append, Journal, JournalOptions, Known, NewEvent, StreamAppend, StreamId};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::schema::migrate;
@@ -58,10 +59,11 @@ impl Setting {
             Sealer::new(Arc::new(store), system())
         };
         let (writes, reads) = (sealer(), sealer());
+        let recent = Recent::start(database.clone(), journal.durable()).0;
         let (projections, _) = Projections::start(
             daybook_projections::Parts {
                 database: database.clone(),
-                source: Source::Writer(journal.durable()),
+                source: Source::Recent(recent.clone()),
                 sealer: writes.clone(),
                 system: system(),
                 options: Options::default(),
@@ -76,6 +78,7 @@ impl Setting {
             reads: Reads::new(&database, &projections),
             opaque: Opaque::new([2; 32], migrated.identity),
             audit: AuditParts { sealer: reads, access },
+            recent,
             tails: Default::default(),
             system: system(),
         };

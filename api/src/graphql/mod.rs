@@ -19,6 +19,7 @@ pub mod tail;
 use async_graphql::{MergedObject, MergedSubscription, Schema};
 use daybook_app::Executor;
 use daybook_app::energy::Ingest;
+use daybook_store::journal::recent::Recent;
 use daybook_store::system::SharedSystem;
 use opaque::Opaque;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub opaque: Opaque,
     pub audit: audit::AuditParts,
     pub system: SharedSystem,
+    /// What was recorded last.
+    pub recent: Recent,
     /// Who listens to what is recorded.
     pub tails: tail::Tails,
 }

@@ -1,6 +1,6 @@
-//! What is being recorded in a tenant, read once for all who listen: one reader per tenant follows the log and
-//! hands each page to every subscriber. Readings and events of any kind have each a reader of their own, since the ones
-//! are decoded and the others only described.
+//! What is being recorded, told to all who listen: one teller for the node follows the journal and hands each tenant's
+//! events to that tenant's listeners, however many tenants there are. Readings and events of any kind have a teller
+//! each, since the ones are decoded and the others only described.
 //!
 //! It remembers nothing. Who was too slow or comes from an earlier position reads the gap itself.
 
@@ -8,11 +8,17 @@ use super::Parts;
 use daybook_domain::TenantId;
 use daybook_projections::energy::live;
 use daybook_projections::{ReadError, Scope};
+use daybook_store::journal::RecordedEvent;
+use daybook_store::journal::follow::Follower;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
 
+/// Events that are told at once, of all tenants.
+const TOLD_MAX: u64 = 500;
+/// After so many tellings it is looked who has left.
+const LOOK_ROUND: u32 = 64;
 /// Pages that a subscriber may be behind before it reads for itself.
 const BEHIND_MAX: usize = 64;
 /// How long the database is left alone after an error.
@@ -25,16 +31,22 @@ pub(crate) trait Heard: Clone + Send + Sync + Sized + 'static {
     /// Tenant positions of a page that is not the last one.
     const PAGE: u64;
 
-    fn readers(parts: &Parts) -> &Readers<Self>;
+    fn listeners(parts: &Parts) -> &Listeners<Self>;
 
-    /// The next page after a tenant position, no further than a journal position; everything without a wish.
+    /// The next page of what is wished for after a tenant position, no further than a journal position.
     fn page(
         parts: &Parts,
         tenant: TenantId,
-        wish: Option<&Self::Wish>,
+        wish: &Self::Wish,
         after: u64,
         up_to: u64,
     ) -> impl Future<Output = Result<Page<Self>, ReadError>> + Send;
+
+    /// What is to be told of events of a tenant, in their order.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    fn of(tenant: TenantId, events: Vec<RecordedEvent>) -> Result<Vec<Self>, ReadError>;
 
     fn tenant_position(&self) -> u64;
 
@@ -55,79 +67,115 @@ pub(crate) struct Stretch<T> {
     page: Page<T>,
 }
 
-/// The readers that are at work, by tenant.
-pub(crate) struct Readers<T>(Mutex<HashMap<TenantId, broadcast::Sender<Arc<Stretch<T>>>>>);
+type Sender<T> = broadcast::Sender<Arc<Stretch<T>>>;
 
-/// The readers that are at work, by what they read.
-#[derive(Default)]
-pub struct Tails {
-    pub(crate) readings: Readers<live::Recorded>,
-    pub(crate) events: Readers<super::audit::events::HeardEvent>,
+struct Hall<T> {
+    by_tenant: HashMap<TenantId, Sender<T>>,
+    /// Whether somebody tells.
+    told: bool,
 }
 
-impl<T> Default for Readers<T> {
+/// Who listens, by tenant.
+pub(crate) struct Listeners<T>(Mutex<Hall<T>>);
+
+/// Who listens, by what is told.
+#[derive(Default)]
+pub struct Tails {
+    pub(crate) readings: Listeners<live::Recorded>,
+    pub(crate) events: Listeners<super::audit::events::HeardEvent>,
+}
+
+impl<T> Default for Listeners<T> {
     fn default() -> Self {
-        Readers(Mutex::default())
+        Listeners(Mutex::new(Hall { by_tenant: HashMap::new(), told: false }))
     }
 }
 
-impl<T> Readers<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, broadcast::Sender<Arc<Stretch<T>>>>> {
+impl<T> Listeners<T> {
+    fn lock(&self) -> MutexGuard<'_, Hall<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn listen<T: Heard>(parts: &Arc<Parts>, tenant: TenantId) -> broadcast::Receiver<Arc<Stretch<T>>> {
-    let mut readers = T::readers(parts).lock();
-    if let Some(sender) = readers.get(&tenant) {
-        return sender.subscribe();
+    let mut hall = T::listeners(parts).lock();
+    let receiver = match hall.by_tenant.get(&tenant) {
+        Some(sender) => sender.subscribe(),
+        None => {
+            let (sender, receiver) = broadcast::channel(BEHIND_MAX);
+            hall.by_tenant.insert(tenant, sender);
+            receiver
+        }
+    };
+    if !std::mem::replace(&mut hall.told, true) {
+        // From what is durable now: whoever listens looks for himself after this, and finds all of that.
+        tokio::spawn(tell::<T>(parts.clone(), parts.recent.follow_from_now(TOLD_MAX)));
     }
-    let (sender, receiver) = broadcast::channel(BEHIND_MAX);
-    readers.insert(tenant, sender.clone());
-    tokio::spawn(read(parts.clone(), tenant, sender));
     receiver
 }
 
-/// Follows the log for as long as anybody listens.
-async fn read<T: Heard>(parts: Arc<Parts>, tenant: TenantId, sender: broadcast::Sender<Arc<Stretch<T>>>) {
-    let mut durable = parts.executor.journal().durable();
-    let mut after = None;
-    loop {
-        // Under the lock under which others begin to listen: nobody does so in between.
-        let mut readers = T::readers(&parts).lock();
-        if sender.receiver_count() == 0 {
-            readers.remove(&tenant);
-            return;
-        }
-        drop(readers);
-        let up_to = durable.borrow_and_update().position;
-        let read = match after {
-            None => head(&parts, tenant, up_to).await.map(|head| Page { heard: vec![], up_to: head }),
-            Some(after) => T::page(&parts, tenant, None, after, up_to).await,
-        };
-        match read {
-            Ok(page) => {
-                let more = after.is_some_and(|after| page.up_to >= after + T::PAGE);
-                if after.is_none_or(|after| page.up_to > after) {
-                    // Where it begins is told too: who has looked less far than that looks again.
-                    let begun = after.replace(page.up_to).unwrap_or(page.up_to);
-                    // Nobody may listen at the moment; the next look finds that out.
-                    let _ = sender.send(Arc::new(Stretch { after: begun, page }));
-                }
-                if more || durable.changed().await.is_ok() {
-                    continue;
-                }
-            }
-            Err(ReadError::Database(error)) if error.is_connection() => {
+/// Tells for as long as anybody listens.
+async fn tell<T: Heard>(parts: Arc<Parts>, mut follower: Follower) {
+    let mut teller = Teller { listeners: T::listeners(&parts), over: false };
+    for round in 1u32.. {
+        let events = match follower.next().await {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::debug!(%error, "who listens is told later");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            Err(_) => {}
+        };
+        let mut by_tenant: HashMap<TenantId, Vec<RecordedEvent>> = HashMap::new();
+        {
+            let mut hall = teller.listeners.lock();
+            if round.is_multiple_of(LOOK_ROUND) {
+                hall.by_tenant.retain(|_, sender| sender.receiver_count() > 0);
+            }
+            if hall.by_tenant.is_empty() {
+                // Under the lock under which others begin to listen: nobody does so in between.
+                hall.told = false;
+                teller.over = true;
+                return;
+            }
+            for event in events.into_iter().filter(|event| hall.by_tenant.contains_key(&event.tenant)) {
+                by_tenant.entry(event.tenant).or_default().push(event);
+            }
         }
-        // The writer has ended, or an event cannot be read. Everybody reads for himself from here on, so that whose
-        // device it is is told, and nobody else; the next reader begins after it.
-        T::readers(&parts).lock().remove(&tenant);
-        return;
+        for (tenant, events) in by_tenant {
+            let (Some(first), Some(last)) = (events.first(), events.last()) else { continue };
+            let (after, up_to) = (first.tenant_position - 1, last.tenant_position);
+            let told = T::of(tenant, events);
+            let mut hall = teller.listeners.lock();
+            match told {
+                Ok(heard) => {
+                    if let Some(sender) = hall.by_tenant.get(&tenant) {
+                        // Nobody may listen at the moment.
+                        let _ = sender.send(Arc::new(Stretch { after, page: Page { heard, up_to } }));
+                    }
+                }
+                // Everybody reads for himself across it, so that whose event it is is told, and nobody else.
+                Err(_) => drop(hall.by_tenant.remove(&tenant)),
+            }
+        }
+    }
+}
+
+/// Leaves nobody listening in vain, should telling end by a panic.
+struct Teller<'a, T> {
+    listeners: &'a Listeners<T>,
+    /// As it should be: nobody listens.
+    over: bool,
+}
+
+impl<T> Drop for Teller<'_, T> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut hall = self.listeners.lock();
+        hall.told = false;
+        hall.by_tenant.clear();
     }
 }
 
@@ -174,7 +222,7 @@ impl<T: Heard> Listener<T> {
             }
             if self.behind {
                 let up_to = self.parts.executor.journal().durable().borrow().position;
-                match T::page(&self.parts, self.tenant, Some(&self.wish), self.after, up_to).await {
+                match T::page(&self.parts, self.tenant, &self.wish, self.after, up_to).await {
                     Ok(page) => {
                         // What comes meanwhile comes by the tail, or it shows there that something is missing: who
                         // read on until nothing is found would read for itself for as long as others write.
@@ -196,7 +244,7 @@ impl<T: Heard> Listener<T> {
                     self.after = self.after.max(stretch.page.up_to);
                 }
                 Err(RecvError::Lagged(_)) => self.behind = true,
-                // Its reader has ended, with the server or by a panic.
+                // An event that cannot be read, or the server ends.
                 Err(RecvError::Closed) => {
                     tokio::time::sleep(PAUSE).await;
                     self.tail = listen(&self.parts, self.tenant);

@@ -12,6 +12,7 @@ use daybook_projections::{Projections, read_models};
 use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::database::Role as Session;
 use daybook_store::journal::follow::Source;
+use daybook_store::journal::recent::Recent;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::Real;
 use daybook_testing::{TestDatabase, system};
@@ -62,10 +63,11 @@ impl World {
         let files = Arc::new(KeyFiles::open(directory.path(), true, "daybook.test", &Real).unwrap());
         let keys = KeyStore::new(db.database().pool(Session::Writer, 2, ""), files.clone(), system());
         let sealer = Sealer::new(Arc::new(keys), system());
+        let recent = Recent::start(db.database().clone(), journal.durable()).0;
         let (projections, _) = Projections::start(
             daybook_projections::Parts {
                 database: db.database().clone(),
-                source: Source::Writer(journal.durable()),
+                source: Source::Recent(recent.clone()),
                 sealer: sealer.clone(),
                 system: system(),
                 options: Options::default(),
@@ -80,6 +82,7 @@ impl World {
             reads: Reads::new(db.database(), &projections),
             opaque: Opaque::new(files.derive("test"), db.identity),
             audit: AuditParts { sealer, access },
+            recent,
             tails: Default::default(),
             system: system(),
         });

@@ -1,6 +1,7 @@
 use crate::harness::{World, internal, reached, renamed};
 use daybook_bus::Relay;
 use daybook_store::journal::Durable;
+use daybook_store::journal::recent::Recent;
 use daybook_testing::tenant;
 use tokio::sync::watch;
 
@@ -53,7 +54,7 @@ async fn nothing_is_published_before_it_is_durable() {
     let durable = *world.journal.durable().borrow();
     let (told, durable) = watch::channel(Durable { position: last - 3, ..durable });
     let mut parts = world.parts();
-    parts.durable = durable;
+    parts.recent = Recent::start(world.db.database().clone(), durable).0;
     let (relay, _task) = Relay::start(parts);
     reached(&relay, last - 3).await;
     assert_eq!(world.messages().await.len(), 2);

@@ -48,7 +48,7 @@ struct Head {
 }
 
 impl AuditRow {
-    pub(super) fn of(event: &OpenedEvent) -> Self {
+    pub fn of(event: &OpenedEvent) -> Self {
         // An event whose metadata nobody can read has happened all the same.
         let head: Head = serde_json::from_str(&event.metadata).unwrap_or_default();
         AuditRow {

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use daybook_domain::energy::ReadingsEvent;
 use daybook_store::codec;
+use daybook_store::journal::RecordedEvent;
 use uuid::Uuid;
 
 /// Events of any kind that are passed over at once.
@@ -46,35 +47,48 @@ pub const QUERY: &str = "select tenant_position, event_version, recorded_at,
  from journal.events where tenant_id = $1 and tenant_position > $2 and tenant_position <= $5 and position <= $3
  order by tenant_position";
 
-/// The next page after a tenant position, no further than a journal position: of a device, or of all of them.
+/// The next page of a device after a tenant position, no further than a journal position.
 ///
 /// # Errors
 /// When the database cannot be asked.
 pub async fn recorded_after(
     session: &ReadSession,
     tenant: TenantId,
-    device: Option<Uuid>,
+    device: Uuid,
     after: u64,
     durable: u64,
 ) -> Result<Page, ReadError> {
-    // Payloads that do not hold the id at all are left where they are; the others are read. Every text holds
-    // the empty one.
-    let (device_text, last) =
-        (device.map(|device| device.to_string()).unwrap_or_default(), signed(after.saturating_add(PAGE)));
+    // Payloads that do not hold the id at all are left where they are; the others are read.
+    let (device_text, last) = (device.to_string(), signed(after.saturating_add(PAGE)));
     let rows = session.query(QUERY, &[&tenant.0, &signed(after), &signed(durable), &device_text, &last]).await?;
     let mut page = Page { recorded: Vec::new(), up_to: after };
     for row in &rows {
         page.up_to = unsigned(row.get(0));
         let Some(payload) = row.get::<_, Option<&str>>(3) else { continue };
         let version = u32::try_from(row.get::<_, i32>(1)).unwrap_or_default();
-        let event: ReadingsEvent =
-            codec::decode(EVENT, version, payload).map_err(|_| ReadError::Damaged { read_model: "readings" })?;
-        let recorded = Recorded { tenant_position: page.up_to, recorded_at: row.get(2), event };
-        if device.is_none_or(|device| recorded.device() == device) {
+        let recorded =
+            Recorded { tenant_position: page.up_to, recorded_at: row.get(2), event: decode(version, payload)? };
+        if recorded.device() == device {
             page.recorded.push(recorded);
         }
     }
     Ok(page)
+}
+
+fn decode(version: u32, payload: &str) -> Result<ReadingsEvent, ReadError> {
+    codec::decode(EVENT, version, payload).map_err(|_| ReadError::Damaged { read_model: "readings" })
+}
+
+/// An event of the journal, if readings were recorded in it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn recorded(event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
+    if event.event_type != EVENT {
+        return Ok(None);
+    }
+    let (tenant_position, recorded_at) = (event.tenant_position, event.recorded_at);
+    Ok(Some(Recorded { tenant_position, recorded_at, event: decode(event.event_version, &event.payload)? }))
 }
 
 /// The tenant position from which on a new subscription has seen everything up to a journal position.

@@ -263,14 +263,14 @@ async fn what_a_device_recorded_is_found_in_the_log_in_order_and_by_an_index() {
     }
     world.db.superuser().await.batch_execute("analyze").await.unwrap();
     let session = world.reader().begin(Scope::Tenant(of)).await.unwrap();
-    let page = live::recorded_after(&session, of, Some(device), 10, 60).await.unwrap();
+    let page = live::recorded_after(&session, of, device, 10, 60).await.unwrap();
     // The 61st to the 120th event of the journal are not durable, as far as the caller says.
     let found: Vec<u64> = page.recorded.iter().map(|recorded| recorded.tenant_position).collect();
     assert_eq!(found, (11..40).step_by(2).collect::<Vec<u64>>());
     assert_eq!(page.up_to, 40);
     assert_eq!(live::head(&session, of, 60).await.unwrap(), 40);
     assert_eq!(live::head(&session, of, 0).await.unwrap(), 0);
-    let none = live::recorded_after(&session, of, Some(device), page.up_to, 60).await.unwrap();
+    let none = live::recorded_after(&session, of, device, page.up_to, 60).await.unwrap();
     assert_eq!((none.recorded.len(), none.up_to), (0, 40));
     let parameters: Vec<Box<dyn ToSql + Sync + Send>> =
         vec![Box::new(of.0), Box::new(70_i64), Box::new(i64::MAX), Box::new(device.to_string()), Box::new(1_070_i64)];

@@ -5,7 +5,6 @@ use super::data::{Day, Meter};
 use super::load::{Bookmark, slot};
 use crate::exit::Failure;
 use crate::server::{Server, interrupted};
-use daybook_store::journal::follow::{Follower, Source};
 use std::time::Duration;
 
 /// Events of one page that are shown; the others are counted.
@@ -52,8 +51,7 @@ async fn feed(
 }
 
 async fn show(server: &Server) -> Result<(), Failure> {
-    let after = server.recent.durable().borrow().position;
-    let mut follower = Follower::new(server.database.clone(), Source::Recent(server.recent.clone()), after, PAGE);
+    let mut follower = server.recent.follow_from_now(PAGE);
     loop {
         let events = follower.next().await.map_err(|e| Failure::failed(&e))?;
         for event in events.iter().take(SHOWN) {

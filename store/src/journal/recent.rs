@@ -25,6 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A shared handle; cloning is cheap.
 #[derive(Clone)]
 pub struct Recent {
+    database: Arc<Database>,
     ring: Arc<Mutex<Ring>>,
     head: watch::Receiver<u64>,
     durable: watch::Receiver<Durable>,
@@ -36,8 +37,15 @@ impl Recent {
     pub fn start(database: Database, durable: watch::Receiver<Durable>) -> (Recent, JoinHandle<()>) {
         let ring = Arc::new(Mutex::new(Ring::default()));
         let (head, seen) = watch::channel(0);
-        let recent = Recent { ring: ring.clone(), head: seen, durable: durable.clone() };
+        let recent =
+            Recent { database: Arc::new(database.clone()), ring: ring.clone(), head: seen, durable: durable.clone() };
         (recent, tokio::spawn(keep(database, durable, ring, head)))
+    }
+
+    /// Follows from what is durable now on, so many events at a time.
+    pub fn follow_from_now(&self, page: u64) -> Follower {
+        let now = self.durable.borrow().position;
+        Follower::new(Database::clone(&self.database), Source::Recent(self.clone()), now, page)
     }
 
     /// The last position that was read, 0 before the first.
@@ -204,7 +212,8 @@ mod tests {
         let mut ring = Ring::default();
         pages.into_iter().for_each(|page| ring.push(page));
         let durable = watch::channel(Durable::default()).1;
-        Recent { ring: Arc::new(Mutex::new(ring)), head: watch::channel(0).1, durable }
+        let database = Arc::new(Database::on_socket(std::path::Path::new("/nowhere"), 1, "nobody", "none"));
+        Recent { database, ring: Arc::new(Mutex::new(ring)), head: watch::channel(0).1, durable }
     }
 
     fn positions(found: Option<(u64, Vec<RecordedEvent>)>) -> Option<(u64, Vec<u64>)> {

@@ -102,9 +102,8 @@ async fn what_is_wanted_comes_and_the_position_goes_over_the_rest() {
     let (recent, _reading) = Recent::start(db.database().clone(), journal.durable());
     for source in [Source::Writer(journal.durable()), Source::Recent(recent)] {
         let after = journal.durable().borrow().position;
-        let (all, none): (fn(&str) -> bool, fn(&str) -> bool) = (|_| true, |_| false);
         let follower = || Follower::new(db.database().clone(), source.clone(), after, 20);
-        let (mut some, mut nothing) = (follower().only(all), follower().only(none));
+        let (mut some, mut nothing) = (follower().only(|_| true), follower().only(|_| false));
         let append = append(tenant(), Uuid::from_u128(u128::from(after) + 1), 0, vec![event("{}"), event("{}")]);
         journal.append(append, Known::default()).await.expect("an append");
         assert_eq!(some.next().await.expect("events").len(), 2);

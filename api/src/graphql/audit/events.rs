@@ -10,13 +10,15 @@ use crate::graphql::filters::filter;
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
-use crate::graphql::tail::{self, Heard, Listener, Page, Readers};
+use crate::graphql::tail::{self, Heard, Listener, Listeners, Page};
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use daybook_domain::registry::event_contracts;
 use daybook_domain::{Action, TenantId};
 use daybook_projections::audit::{AuditField, AuditFilter, AuditRow, LIVE_PAGE, recorded_after};
+use daybook_projections::engine::OpenedEvent;
 use daybook_projections::read::filter::{Filter, Test, Value};
 use daybook_projections::{ReadError, Scope};
+use daybook_store::journal::RecordedEvent;
 use futures_util::Stream;
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
@@ -43,29 +45,28 @@ impl Heard for HeardEvent {
     type Wish = AuditFilter;
     const PAGE: u64 = LIVE_PAGE;
 
-    fn readers(parts: &Parts) -> &Readers<Self> {
+    fn listeners(parts: &Parts) -> &Listeners<Self> {
         &parts.tails.events
     }
 
     async fn page(
         parts: &Parts,
         tenant: TenantId,
-        filter: Option<&AuditFilter>,
+        filter: &AuditFilter,
         after: u64,
         up_to: u64,
     ) -> Result<Page<Self>, ReadError> {
-        let everything = Filter::default();
-        let filter = filter.unwrap_or(&everything);
         let read = parts.reads.reader().transaction(Scope::Tenant(tenant), async |session| {
             recorded_after(session, tenant, filter, after, up_to).await
         });
         let page = read.await?;
-        let rows: Vec<Arc<AuditRow>> = page.rows.into_iter().map(Arc::new).collect();
-        let heard = rows.chunks(DETAILS_MAX).flat_map(|rows| {
-            let details = Arc::new(PageDetails::of(tenant, rows.iter().map(Arc::as_ref)).patient());
-            rows.iter().map(move |row| HeardEvent { row: row.clone(), details: details.clone() })
-        });
-        Ok(Page { heard: heard.collect(), up_to: page.up_to })
+        Ok(Page { heard: heard(tenant, page.rows), up_to: page.up_to })
+    }
+
+    fn of(tenant: TenantId, events: Vec<RecordedEvent>) -> Result<Vec<Self>, ReadError> {
+        // The payload stays where it is, as it does where a page is read.
+        let rows = events.into_iter().map(|event| AuditRow::of(&OpenedEvent::new(event, String::new())));
+        Ok(heard(tenant, rows.collect()))
     }
 
     fn tenant_position(&self) -> u64 {
@@ -75,6 +76,15 @@ impl Heard for HeardEvent {
     fn is_wanted(&self, filter: &AuditFilter) -> bool {
         filter.holds(&self.row)
     }
+}
+
+fn heard(tenant: TenantId, rows: Vec<AuditRow>) -> Vec<HeardEvent> {
+    let rows: Vec<Arc<AuditRow>> = rows.into_iter().map(Arc::new).collect();
+    let heard = rows.chunks(DETAILS_MAX).flat_map(|rows| {
+        let details = Arc::new(PageDetails::of(tenant, rows.iter().map(Arc::as_ref)).patient());
+        rows.iter().map(move |row| HeardEvent { row: row.clone(), details: details.clone() })
+    });
+    heard.collect()
 }
 
 /// An event, or a heartbeat: how far everything has been looked at.

@@ -7,14 +7,15 @@ use crate::graphql::errors::{Code, error};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
-use crate::graphql::tail::{Heard, Listener, Page, Readers};
+use crate::graphql::tail::{Heard, Listener, Listeners, Page};
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use daybook_domain::{Action, TenantId};
-use daybook_projections::energy::live::{PAGE, Recorded, recorded_after};
+use daybook_projections::energy::live::{PAGE, Recorded, recorded, recorded_after};
 use daybook_projections::energy::readings::ReadingRow;
 use daybook_projections::engine::Lanes;
 use daybook_projections::{ReadError, Scope};
+use daybook_store::journal::RecordedEvent;
 use futures_util::{Stream, StreamExt};
 use uuid::Uuid;
 
@@ -36,22 +37,26 @@ impl Heard for Recorded {
     type Wish = Uuid;
     const PAGE: u64 = PAGE;
 
-    fn readers(parts: &Parts) -> &Readers<Self> {
+    fn listeners(parts: &Parts) -> &Listeners<Self> {
         &parts.tails.readings
     }
 
     async fn page(
         parts: &Parts,
         tenant: TenantId,
-        device: Option<&Uuid>,
+        device: &Uuid,
         after: u64,
         up_to: u64,
     ) -> Result<Page<Self>, ReadError> {
         let read = parts.reads.reader().transaction(Scope::Tenant(tenant), async |session| {
-            recorded_after(session, tenant, device.copied(), after, up_to).await
+            recorded_after(session, tenant, *device, after, up_to).await
         });
         let page = read.await?;
         Ok(Page { heard: page.recorded, up_to: page.up_to })
+    }
+
+    fn of(_: TenantId, events: Vec<RecordedEvent>) -> Result<Vec<Self>, ReadError> {
+        events.iter().filter_map(|event| recorded(event).transpose()).collect()
     }
 
     fn tenant_position(&self) -> u64 {
