@@ -10,12 +10,13 @@ pub use operators::{BigIntFilter, BooleanFilter, DateTimeFilter, IdFilter, TextF
 use super::errors::{Code, error};
 use async_graphql::registry::Registry;
 use async_graphql::{
-    Error, ErrorExtensions, InputType, InputValueError, InputValueResult, MaybeUndefined, Name, Result,
+    Error, ErrorExtensions, InputType, InputValueError, InputValueResult, MaybeUndefined, Name, Pos, Result,
 };
 use async_graphql_value::ConstValue;
 use chrono::{DateTime, Utc};
 use daybook_projections::read::filter::{Asked, Builder, Field, Filter, Refused, Test, Value};
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 /// An object that is there and empty: a variable in it was left out, and without it the list would be another one.
 const NOTHING: &str = "asks nothing: give a condition, or leave it out";
@@ -102,13 +103,13 @@ fn refused(refused: Refused) -> Error {
 pub(crate) fn field<F: Field>(
     builder: &mut Builder,
     name: &str,
-    conditions: Option<impl Conditions>,
+    conditions: Option<Later<impl Conditions>>,
     field: F,
     all: &mut Vec<Filter<F>>,
 ) -> Result<(), Refused> {
     let Some(conditions) = conditions else { return Ok(()) };
     builder.at(camel(name), |builder| {
-        let operators = conditions.operators().0;
+        let operators = conditions.read(builder)?.operators().0;
         if operators.is_empty() {
             return Err(builder.refused(NOTHING));
         }
@@ -120,21 +121,21 @@ pub(crate) fn field<F: Field>(
 }
 
 /// The trees of `and` or `or`.
-pub(crate) fn inner<I: Fields>(
+pub(crate) fn inner<I: Fields + InputType>(
     builder: &mut Builder,
     name: &str,
-    inputs: Vec<I>,
+    inputs: Vec<Later<I>>,
 ) -> Result<Vec<Filter<I::Field>>, Refused> {
     builder.at(name, |builder| inputs.into_iter().enumerate().map(|(nth, input)| one(builder, nth, input)).collect())
 }
 
 /// The tree of an object inside another.
-pub(crate) fn one<I: Fields>(
+pub(crate) fn one<I: Fields + InputType>(
     builder: &mut Builder,
     step: impl ToString,
-    input: I,
+    input: Later<I>,
 ) -> Result<Filter<I::Field>, Refused> {
-    builder.inner(step, |builder| match input.build(builder)? {
+    builder.inner(step, |builder| match input.read(builder)?.build(builder)? {
         Filter::And(all) if all.is_empty() => Err(builder.refused(NOTHING)),
         tree => Ok(tree),
     })
@@ -231,7 +232,7 @@ macro_rules! filter_input {
         $(#[$doc])*
         #[derive(async_graphql::InputObject, Default)]
         pub struct $name {
-            $($(#[$field_doc])* pub $field: Option<$conditions>,)+
+            $($(#[$field_doc])* pub $field: Option<$crate::graphql::filters::Later<$conditions>>,)+
             $(
                 $(#[$from_doc])*
                 pub from: Option<chrono::DateTime<chrono::Utc>>,
@@ -240,11 +241,11 @@ macro_rules! filter_input {
             )?
             /// All of these must hold as well; of `[]`, nothing more. At most 6 levels deep and 64 conditions in all, each
             /// object inside `and`, `or` and `not` being one.
-            pub and: Option<Vec<$name>>,
+            pub and: Option<Vec<$crate::graphql::filters::Later<$name>>>,
             /// At least one of these must hold as well; of `[]`, none can.
-            pub or: Option<Vec<$name>>,
+            pub or: Option<Vec<$crate::graphql::filters::Later<$name>>>,
             /// This must not hold: exactly the others, those where a field is null among them.
-            pub not: Option<Box<$name>>,
+            pub not: Option<$crate::graphql::filters::Later<$name>>,
         }
 
         impl $crate::graphql::filters::Fields for $name {
@@ -270,7 +271,7 @@ macro_rules! filter_input {
                     all.push(Filter::Or($crate::graphql::filters::inner(builder, "or", or)?));
                 }
                 if let Some(not) = self.not {
-                    all.push(Filter::Not(Box::new($crate::graphql::filters::one(builder, "not", *not)?)));
+                    all.push(Filter::Not(Box::new($crate::graphql::filters::one(builder, "not", not)?)));
                 }
                 Ok(Filter::all(all))
             }
@@ -278,6 +279,43 @@ macro_rules! filter_input {
     };
 }
 pub(crate) use filter_input;
+
+/// A part of the input that is read when it is known where it stands, and that it is not one too many: 300,000 empty
+/// objects fit into a body, and read all at once they would be hundreds of times as large.
+pub struct Later<T>(ConstValue, PhantomData<fn() -> T>);
+
+impl<T: InputType> Later<T> {
+    fn read(self, builder: &Builder) -> Result<T, Refused> {
+        T::parse(Some(self.0)).map_err(|error| {
+            let error = error.into_server_error(Pos::default());
+            builder.refused(format!("cannot be read: {}", error.message))
+        })
+    }
+}
+
+impl<T: InputType> InputType for Later<T> {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        T::type_name()
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        T::create_type_info(registry)
+    }
+
+    fn parse(value: Option<ConstValue>) -> InputValueResult<Self> {
+        Ok(Later(value.unwrap_or_default(), PhantomData))
+    }
+
+    fn to_value(&self) -> ConstValue {
+        self.0.clone()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self::RawValueType> {
+        Some(self)
+    }
+}
 
 /// Conditions on a field that once took a bare value, which is still read as `eq`.
 pub struct OrBare<C>(C);
