@@ -1,6 +1,6 @@
 //! `append`: the cells of the table, interleaved, and the table.
 
-use crate::baseline;
+use crate::baseline::{self, Way};
 use crate::error::BenchError;
 use crate::limit;
 use crate::load::{self, Cpu, Figures, Pace, Untouched};
@@ -52,6 +52,9 @@ pub(crate) struct Options {
     /// Events of the COPY that shows the limit.
     #[arg(long, default_value_t = 200_000)]
     copy: usize,
+    /// Also with a writer that writes nothing: what all writers have in common, and so the most that any can do.
+    #[arg(long)]
+    ceiling: bool,
     /// How often a measurement is repeated while others take more than a tenth of the machine; the least
     /// disturbed one counts.
     #[arg(long, default_value_t = 0)]
@@ -150,8 +153,8 @@ impl Bench {
         for round in 1..=options.rounds {
             let probe = server::probe(&self.server, &self.ours).await?;
             for (load, ours, theirs) in &mut figures {
-                let our = self.measure_quietly(*load, writers, options, false).await?;
-                let their = self.measure_quietly(*load, writers, options, true).await?;
+                let our = self.measure_quietly(*load, writers, options, None).await?;
+                let their = self.measure_quietly(*load, writers, options, Some(Way::Transaction)).await?;
                 eprintln!(
                     "{}, {writers} writers, round {round}, {}: {:.0}/s (p50 {:.2} ms, CPU {}) against {:.0}/s (p50 {:.2} ms, CPU {}): {:.2}; fsync {} µs, commit {} µs, others {:.0} and {:.0} %",
                     self.latency,
@@ -197,6 +200,25 @@ impl Bench {
                 their.others * 100.0,
             );
         }
+        for load in options.load.iter().filter(|_| options.ceiling) {
+            let mut most = Vec::new();
+            for _ in 0..options.rounds {
+                most.push(self.measure_quietly(*load, writers, options, Some(Way::Nothing)).await?);
+            }
+            let figures = medians(&most);
+            let _ = writeln!(
+                table,
+                "| {} | | ceiling: {}, nothing written | {writers} | {:.0} ({}) | {:.2} / {:.2} | {} | | | | | {:.0} |",
+                self.latency,
+                load.name(),
+                figures.per_second,
+                span(&most),
+                ms(figures.p50_us),
+                ms(figures.p99_us),
+                cpu(figures.cpu),
+                figures.others * 100.0,
+            );
+        }
         Ok(())
     }
 
@@ -206,7 +228,7 @@ impl Bench {
         load: Load,
         writers: usize,
         options: &Options,
-        baseline: bool,
+        baseline: Option<Way>,
     ) -> Result<Figures, BenchError> {
         let mut best: Option<Figures> = None;
         for _ in 0..=options.repeats {
@@ -231,15 +253,15 @@ impl Bench {
         load: Load,
         writers: usize,
         options: &Options,
-        baseline: bool,
+        baseline: Option<Way>,
     ) -> Result<Figures, BenchError> {
         let mut journal_options = JournalOptions::new(Real.uuid_v4());
         let config = &mut journal_options.writer;
         config.batch_events_max = options.batch.unwrap_or(config.batch_events_max);
         config.flushers = options.flushers.unwrap_or(config.flushers);
-        let (database, (journal, task)) = if baseline {
+        let (database, (journal, task)) = if let Some(way) = baseline {
             let sessions = options.sessions.min(writers);
-            let writer = baseline::sit(self.theirs.clone(), self.system.clone(), sessions);
+            let writer = baseline::sit(self.theirs.clone(), self.system.clone(), sessions, way);
             (&self.theirs, Journal::start_with(&self.theirs, journal_options, writer))
         } else {
             (&self.ours, Journal::start(&self.ours, self.system.clone(), journal_options))

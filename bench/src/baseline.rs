@@ -35,7 +35,18 @@ insert into journal.commands (tenant_id, command_id, request_hash, hash_key, eve
                               last_tenant_position, last_position, stream_ids, recorded_at)
 values ($16, $17, $18, $19, $2, $3, $3, $1, array[$5], $10)";
 
+/// What the one in the writer's seat does with an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// Writes it in a transaction of its own.
+    Transaction,
+    /// Gives it its place and its leaf, and writes nothing: what is left is what every writer has in common,
+    /// and so no writer can be faster.
+    Nothing,
+}
+
 struct Shared {
+    way: Way,
     pool: Pool,
     system: SharedSystem,
     seen: Seen,
@@ -48,11 +59,12 @@ pub(crate) fn sit(
     database: Database,
     system: SharedSystem,
     sessions: usize,
+    way: Way,
 ) -> impl FnOnce(JournalOptions, Seat) -> JoinHandle<()> {
     move |_, seat| {
         tokio::spawn(async move {
             let standing = seat.standing.clone();
-            let stopped = match serve(database, system, sessions, seat).await {
+            let stopped = match serve(database, system, sessions, way, seat).await {
                 Ok(()) => "the measurement is over".into(),
                 Err(error) => crate::error::chain(&error),
             };
@@ -61,8 +73,14 @@ pub(crate) fn sit(
     }
 }
 
-async fn serve(database: Database, system: SharedSystem, sessions: usize, mut seat: Seat) -> Result<(), BenchError> {
-    let (shared, seen) = open(&database, system, sessions).await?;
+async fn serve(
+    database: Database,
+    system: SharedSystem,
+    sessions: usize,
+    way: Way,
+    mut seat: Seat,
+) -> Result<(), BenchError> {
+    let (shared, seen) = open(&database, system, sessions, way).await?;
     seat.durable.send_replace(Durable { seen: Seen { epoch: seen.epoch, batch: u64::MAX }, position: 0 });
     seat.standing.send_replace(Standing { leading: Some(seen), stopped: None });
     let shared = Arc::new(shared);
@@ -80,7 +98,12 @@ async fn serve(database: Database, system: SharedSystem, sessions: usize, mut se
 }
 
 /// Continues the journal where it ended, in an epoch of its own.
-async fn open(database: &Database, system: SharedSystem, sessions: usize) -> Result<(Shared, Seen), BenchError> {
+async fn open(
+    database: &Database,
+    system: SharedSystem,
+    sessions: usize,
+    way: Way,
+) -> Result<(Shared, Seen), BenchError> {
     let login = database.connect(Role::Login, "").await?;
     let row = login
         .query_one(
@@ -108,7 +131,8 @@ async fn open(database: &Database, system: SharedSystem, sessions: usize) -> Res
     }
     drop(open);
     let seen = Seen { epoch: unsigned(epoch + 1), batch: unsigned(batch + 1) };
-    let shared = Shared { pool, system, seen, position: AtomicU64::new(unsigned(position)), edges: Mutex::default() };
+    let shared =
+        Shared { way, pool, system, seen, position: AtomicU64::new(unsigned(position)), edges: Mutex::default() };
     Ok((shared, seen))
 }
 
@@ -119,7 +143,11 @@ impl Shared {
             return Answer::Failed("the baseline appends single events without unique keys".into());
         }
         let Some(batch) = self.place(&request) else { return Answer::LookAgain };
-        match self.write(&batch).await {
+        let written = match self.way {
+            Way::Transaction => self.write(&batch).await,
+            Way::Nothing => Ok(()),
+        };
+        match written {
             Ok(()) => batch.outcomes.into_iter().next().map_or(Answer::Unknown, Answer::Done),
             Err(error) => Answer::Failed(crate::error::chain(&error)),
         }
