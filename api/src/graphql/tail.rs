@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::time::{Instant, timeout_at};
 
 /// Events that are told at once, of all tenants.
 const TOLD_MAX: u64 = 500;
@@ -21,6 +22,8 @@ const TOLD_MAX: u64 = 500;
 const LOOK_ROUND: u32 = 64;
 /// Pages that a subscriber may be behind before it reads for itself.
 const BEHIND_MAX: usize = 64;
+/// Of no account: who waits that long waits on.
+const LONG: Duration = Duration::from_secs(60 * 60);
 /// How long the database is left alone after an error.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
@@ -210,15 +213,28 @@ impl<T: Heard> Listener<T> {
         self.ready.is_empty().then_some(self.after)
     }
 
-    /// The next of what is wanted, in the order of the log, each once, and only what is durable. Waiting for it can be
-    /// given up and begun again.
+    /// The next of what is wanted, in the order of the log, each once, and only what is durable.
     ///
     /// # Errors
     /// When an event cannot be read; a connection that fails is waited out.
     pub(crate) async fn next(&mut self) -> Result<T, ReadError> {
         loop {
-            if let Some(heard) = self.ready.pop_front() {
+            if let Some(heard) = self.next_within(LONG).await? {
                 return Ok(heard);
+            }
+        }
+    }
+
+    /// As [`Listener::next`]; `None` when there is nothing in that time. A page that is being read is waited for
+    /// nevertheless: given up, it would be begun again, and where reading is slow nobody would get on.
+    pub(crate) async fn next_within(&mut self, time: Duration) -> Result<Option<T>, ReadError> {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(heard) = self.ready.pop_front() {
+                return Ok(Some(heard));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
             }
             if self.behind {
                 let up_to = self.parts.executor.journal().durable().borrow().position;
@@ -235,7 +251,8 @@ impl<T: Heard> Listener<T> {
                 }
                 continue;
             }
-            match self.tail.recv().await {
+            let Ok(received) = timeout_at(deadline, self.tail.recv()).await else { return Ok(None) };
+            match received {
                 Ok(stretch) if stretch.after > self.after => self.behind = true,
                 Ok(stretch) => {
                     let (wish, after) = (&self.wish, self.after);

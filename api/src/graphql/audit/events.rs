@@ -23,7 +23,6 @@ use futures_util::Stream;
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use tokio::time::timeout;
 use uuid::Uuid;
 
 /// Characters of a name that are repeated in an answer.
@@ -144,14 +143,14 @@ fn told(listener: Listener<HeardEvent>, after: u64, heartbeat: Duration) -> impl
     futures_util::stream::unfold(Some((listener, after)), move |state| async move {
         let (mut listener, known) = state?;
         loop {
-            match timeout(heartbeat, listener.next()).await {
-                Ok(Ok(heard)) => {
+            match listener.next_within(heartbeat).await {
+                Ok(Some(heard)) => {
                     let known = heard.row.tenant_position;
                     return Some((Ok(Told::Event(heard)), Some((listener, known))));
                 }
                 // The error is the last word: what comes after it would have a gap.
-                Ok(Err(failure)) => return Some((Err(failed(failure)), None)),
-                Err(_) => {
+                Err(failure) => return Some((Err(failed(failure)), None)),
+                Ok(None) => {
                     // What is known already need not be told again: to go on from there costs the same.
                     if let Some(seen) = listener.seen().filter(|seen| *seen > known) {
                         return Some((Ok(Told::Heartbeat(seen)), Some((listener, seen))));
