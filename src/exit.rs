@@ -41,9 +41,10 @@ impl Failure {
             return match error {
                 DatabaseError::Query(_) => Failure::failed(error),
                 DatabaseError::Url(_) => Failure::usage(error.to_string()),
-                DatabaseError::Connect { .. } | DatabaseError::Busy(_) | DatabaseError::Unsuitable(_) => {
-                    Failure::unavailable(error)
-                }
+                DatabaseError::Connect { .. }
+                | DatabaseError::Busy(_)
+                | DatabaseError::Lost
+                | DatabaseError::Unsuitable(_) => Failure::unavailable(error),
             };
         };
         // The server answered, and refused.

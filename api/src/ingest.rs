@@ -150,11 +150,12 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         })?;
         let received = self.receive(body, &mut rows, &mut recording).await;
         let outcome = match received {
-            Err(problem) if problem.is_of_half_a_body() => {
+            // Where it stopped depends on more than what was sent: a repeat would make other parts.
+            Err(problem) if !problem.is_of_the_content() => {
                 recording.break_off();
                 Err(problem)
             }
-            // Also after a failure: the rows before it were whole, and the report speaks of all of them.
+            // Also after a mistake in the body: the rows before it were whole, and the report speaks of all of them.
             received => received.and(recording.finish().await.map(|_| ()).map_err(Problem::ingest)),
         };
         let report = recording.report();
@@ -187,11 +188,11 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             }
             let fed = rows.feed(&chunk);
             self.record(rows, recording).await?;
-            fed?;
+            fed.map_err(Problem::of_the_content)?;
         }
         let ended = rows.end();
         self.record(rows, recording).await?;
-        ended
+        ended.map_err(Problem::of_the_content)
     }
 
     /// Hands on the rows that were read so far.

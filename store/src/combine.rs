@@ -21,7 +21,7 @@ pub(crate) trait Question: Clone + Send + Sync + 'static {
 type Answer<Q> = Result<<Q as Question>::Answer, DatabaseError>;
 
 struct Waiting<Q: Question> {
-    /// Bounded by the callers, each of whom waits for one.
+    /// Bounded by the callers: each waits for one, and those of who has given up are left out when the next are asked.
     questions: Vec<(Q, oneshot::Sender<Answer<Q>>)>,
     running: usize,
 }
@@ -77,10 +77,19 @@ impl<Q: Question> Combiner<Q> {
                 Err(error) if senders.len() == 1 => {
                     let _ = senders.remove(0).send(Err(error));
                 }
-                // One error cannot be told twice, and may be the fault of one question.
-                Err(_) => {
+                // One error cannot be told twice, and may be the fault of one question; a lost connection is not.
+                Err(error) => {
+                    let mut lost = error.is_connection();
                     for (question, sender) in questions.into_iter().zip(senders) {
+                        if sender.is_closed() {
+                            continue;
+                        }
+                        if lost {
+                            let _ = sender.send(Err(DatabaseError::Lost));
+                            continue;
+                        }
                         let alone = self.all(&[question]).await;
+                        lost = alone.as_ref().is_err_and(DatabaseError::is_connection);
                         let _ = sender.send(alone.and_then(|mut answers| {
                             answers.pop().ok_or_else(|| DatabaseError::Unsuitable("the look-up found nothing".into()))
                         }));
@@ -113,6 +122,8 @@ struct Running<'a, Q: Question> {
 impl<Q: Question> Running<'_, Q> {
     fn next(&mut self) -> Option<Vec<(Q, oneshot::Sender<Answer<Q>>)>> {
         let mut waiting = self.combiner.lock();
+        // Who has given up is not asked for.
+        waiting.questions.retain(|(_, sender)| !sender.is_closed());
         let count = waiting.questions.len().min(TOGETHER_MAX);
         if count == 0 {
             // Under the same lock: a question that comes after this starts a task of its own.
@@ -126,8 +137,138 @@ impl<Q: Question> Running<'_, Q> {
 
 impl<Q: Question> Drop for Running<'_, Q> {
     fn drop(&mut self) {
-        if self.counted {
-            self.combiner.lock().running -= 1;
+        if !self.counted {
+            return;
+        }
+        // A panic. Nobody else may be there to ask for those who wait: they are told that it was broken off.
+        let mut waiting = self.combiner.lock();
+        waiting.running -= 1;
+        if waiting.running == 0 {
+            waiting.questions.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Database, Role};
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Semaphore;
+    use tokio::task::JoinHandle;
+
+    /// What the statement does when it is asked this.
+    #[derive(Clone)]
+    enum Asked {
+        Echo(u32),
+        /// Waits for leave, then panics.
+        Panic(Arc<Semaphore>),
+        /// Waits for leave.
+        Wait(Arc<Semaphore>),
+        Lost(Arc<AtomicUsize>),
+    }
+
+    impl Question for Asked {
+        type Answer = u32;
+
+        async fn ask(_: &Pool, questions: &[Self]) -> Result<Vec<u32>, DatabaseError> {
+            let mut answers = Vec::new();
+            for question in questions {
+                match question {
+                    Asked::Echo(n) => answers.push(*n),
+                    Asked::Panic(leave) => {
+                        let _leave = leave.acquire().await;
+                        panic!("as planned");
+                    }
+                    Asked::Wait(leave) => {
+                        let _leave = leave.acquire().await;
+                        answers.push(0);
+                    }
+                    Asked::Lost(statements) => {
+                        statements.fetch_add(1, Ordering::SeqCst);
+                        return Err(DatabaseError::Lost);
+                    }
+                }
+            }
+            Ok(answers)
+        }
+    }
+
+    fn combiner() -> Combiner<Asked> {
+        Combiner::new(Database::on_socket(Path::new("/nowhere"), 1, "nobody", "none").pool(Role::Reader, 1, ""))
+    }
+
+    /// As many statements under way as there can be, each with this question alone.
+    async fn occupied(combiner: &Combiner<Asked>, by: &Asked) -> Vec<JoinHandle<Answer<Asked>>> {
+        let mut callers = Vec::new();
+        for n in 1..=RUNNING_MAX {
+            callers.push(ask(combiner, by.clone()));
+            until(combiner, |waiting| waiting.running == n && waiting.questions.is_empty()).await;
+        }
+        callers
+    }
+
+    fn ask(combiner: &Combiner<Asked>, question: Asked) -> JoinHandle<Answer<Asked>> {
+        let combiner = combiner.clone();
+        tokio::spawn(async move { combiner.ask(question).await })
+    }
+
+    async fn until(combiner: &Combiner<Asked>, holds: impl Fn(&Waiting<Asked>) -> bool) {
+        while !holds(&combiner.lock()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_leaves_nobody_waiting() {
+        let (combiner, leave) = (combiner(), Arc::new(Semaphore::new(0)));
+        let first = occupied(&combiner, &Asked::Panic(leave.clone())).await;
+        let waiting: Vec<_> = (0..3).map(|n| ask(&combiner, Asked::Echo(n))).collect();
+        until(&combiner, |waiting| waiting.questions.len() == 3).await;
+        leave.add_permits(RUNNING_MAX);
+        for caller in first.into_iter().chain(waiting) {
+            let told = caller.await.expect("a caller");
+            assert!(matches!(&told, Err(DatabaseError::Unsuitable(why)) if why.contains("broken off")), "{told:?}");
+        }
+        assert_eq!(combiner.ask(Asked::Echo(7)).await.expect("an answer"), 7, "and it goes on");
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_told_to_all_who_shared_it_and_is_not_tried_for_each() {
+        let (combiner, leave) = (combiner(), Arc::new(Semaphore::new(0)));
+        let first = occupied(&combiner, &Asked::Wait(leave.clone())).await;
+        let statements = Arc::new(AtomicUsize::new(0));
+        let waiting: Vec<_> = (0..20).map(|_| ask(&combiner, Asked::Lost(statements.clone()))).collect();
+        until(&combiner, |waiting| waiting.questions.len() == 20).await;
+        leave.add_permits(RUNNING_MAX);
+        for caller in waiting {
+            assert!(caller.await.expect("a caller").expect_err("no answer").is_connection());
+        }
+        assert_eq!(statements.load(Ordering::SeqCst), 1);
+        for caller in first {
+            assert_eq!(caller.await.expect("a caller").expect("an answer"), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_given_up_is_not_asked_for() {
+        let (combiner, leave) = (combiner(), Arc::new(Semaphore::new(0)));
+        let first = occupied(&combiner, &Asked::Wait(leave.clone())).await;
+        let statements = Arc::new(AtomicUsize::new(0));
+        let gone: Vec<_> = (0..20).map(|_| ask(&combiner, Asked::Lost(statements.clone()))).collect();
+        until(&combiner, |waiting| waiting.questions.len() == 20).await;
+        for caller in gone {
+            caller.abort();
+            assert!(caller.await.expect_err("an end").is_cancelled());
+        }
+        let stays = ask(&combiner, Asked::Echo(3));
+        until(&combiner, |waiting| waiting.questions.len() == 21).await;
+        leave.add_permits(RUNNING_MAX);
+        assert_eq!(stays.await.expect("a caller").expect("an answer"), 3);
+        assert_eq!(statements.load(Ordering::SeqCst), 0);
+        for caller in first {
+            caller.await.expect("a caller").expect("an answer");
         }
     }
 }

@@ -40,6 +40,9 @@ pub enum DatabaseError {
     Busy(Duration),
     #[error("PostgreSQL refused a statement{}", detail(.0))]
     Query(#[source] tokio_postgres::Error),
+    /// Of a statement that others had a part in, who are told the same.
+    #[error("the connection to PostgreSQL was lost")]
+    Lost,
     #[error("{0}")]
     Unsuitable(String),
 }
@@ -52,7 +55,7 @@ impl DatabaseError {
     /// Whether another try may succeed: the connection failed, not the statement.
     pub fn is_connection(&self) -> bool {
         match self {
-            DatabaseError::Connect { .. } | DatabaseError::Busy(_) => true,
+            DatabaseError::Connect { .. } | DatabaseError::Busy(_) | DatabaseError::Lost => true,
             // Class 57 is the operator's: shutdown, crash recovery, termination.
             DatabaseError::Query(e) => {
                 e.is_closed() || e.as_db_error().is_none_or(|d| d.code().code().starts_with("57P"))

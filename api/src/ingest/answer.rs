@@ -83,6 +83,7 @@ struct More {
     correlation: Option<CorrelationId>,
     recorded: Option<serde_json::Value>,
     half_a_body: bool,
+    of_the_content: bool,
 }
 
 impl Problem {
@@ -183,9 +184,14 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL, detail)
     }
 
-    /// Whether the rest of the body did not come, and may when the call is repeated.
-    pub(super) fn is_of_half_a_body(&self) -> bool {
-        self.more.half_a_body
+    /// A mistake in what was sent: the same body fails at the same row.
+    pub(super) fn of_the_content(mut self) -> Self {
+        self.more.of_the_content = true;
+        self
+    }
+
+    pub(super) fn is_of_the_content(&self) -> bool {
+        self.more.of_the_content
     }
 
     /// Whether the rest of the body is worth waiting for: not a stranger's, and not one that does not come.

@@ -163,3 +163,14 @@ async fn one_call_too_many_is_told_when_to_come_back() {
     let (status, _, report) = site.post("three").await;
     assert_eq!((status, &report["duplicates"]), (200, &json!(4)), "{report}");
 }
+
+#[tokio::test]
+async fn a_call_that_is_too_long_is_told_so_however_often_it_is_sent() {
+    let site = Site::start(Limits { rows_max: 3, ..Limits::default() }).await;
+    for _ in 0..2 {
+        let (status, _, problem) = site.post("one").await;
+        assert_eq!((status, &problem["code"]), (413, &json!("LIMIT_EXCEEDED")), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("at most 3 rows"), "{problem}");
+        assert_eq!(problem["recorded"]["accepted"], 0, "{problem}");
+    }
+}

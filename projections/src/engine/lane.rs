@@ -173,6 +173,9 @@ impl<M: Projected> Lane<M> {
         let parts = &self.context.parts;
         // Opened before a session is taken: opening may need one of its own.
         let (stored, range) = (self.set.stored(self.number), (work.after, work.up_to));
+        if stored > work.after {
+            return Ok(Step::Moved);
+        }
         let batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], stored, range, work.events).await;
         // Where nothing changes, the runner stores the checkpoint with those of others.
         let applied = if batch.events.is_empty() {
@@ -212,10 +215,13 @@ impl<M: Projected> Lane<M> {
     /// What to apply next; waits for it. `None` when the runner has ended.
     async fn next(&mut self) -> Result<Option<Work>, Trouble> {
         loop {
-            let position = self.position();
+            // In this order: what was dealt before the first is in the queue, was dealt past this lane, or is part of its
+            // position by the time of the last.
+            let dealt = *self.dealt.borrow_and_update();
             while let Ok(work) = self.queue.try_recv() {
                 self.held.push_back(work);
             }
+            let position = self.position();
             while self.held.front().is_some_and(|work| work.up_to <= position) {
                 self.held.pop_front();
             }
@@ -225,13 +231,7 @@ impl<M: Projected> Lane<M> {
                     return Ok(Some(self.take(position)));
                 }
                 Some(_) => return self.read_gap(position).await.map(Some),
-                None if *self.dealt.borrow_and_update() > position => {
-                    // Dealt past this lane, unless it came in just now.
-                    match self.queue.try_recv() {
-                        Ok(work) => self.held.push_back(work),
-                        Err(_) => return self.read_gap(position).await.map(Some),
-                    }
-                }
+                None if dealt > position => return self.read_gap(position).await.map(Some),
                 None => {
                     self.follower = None;
                     tokio::select! {

@@ -58,6 +58,19 @@ impl LaneSet {
         self.stored[usize::from(lane)].store(position, Ordering::Relaxed);
     }
 
+    /// Moves a lane that stands at `after`; `false` where it does not. One step: the lane may be moving itself.
+    pub(super) fn advance_from(&self, lane: u16, after: u64, up_to: u64) -> bool {
+        let mut stood = false;
+        self.lanes[usize::from(lane)].send_if_modified(|state| {
+            stood = state.position == after;
+            if stood {
+                state.position = up_to;
+            }
+            stood && up_to != after
+        });
+        stood
+    }
+
     /// Also backwards: a crash of the database may have taken the last commits back.
     pub(super) fn set_position(&self, lane: u16, position: u64) {
         self.lanes[usize::from(lane)]
@@ -287,5 +300,25 @@ impl Health {
     pub fn is_well(&self) -> bool {
         let runs = |lane: &LaneHealth| lane.status == LaneStatus::Running;
         self.models.iter().all(|model| model.trouble.is_none() && model.version > 0 && model.lanes.iter().all(runs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_moves_only_from_where_it_is_thought_to_stand() {
+        let progress = Progress::new(["tally"].into_iter());
+        let set = progress.begin("tally", 1, &[5, 7]);
+        let mut seen = set.lanes[0].subscribe();
+        assert!(!set.advance_from(0, 4, 9), "it stands at 5");
+        assert_eq!((set.position(0), seen.has_changed().unwrap()), (5, false));
+        assert!(set.advance_from(0, 5, 9));
+        assert_eq!((set.position(0), seen.borrow_and_update().position), (9, 9));
+        // The lane itself was faster.
+        set.set_position(1, 12);
+        assert!(!set.advance_from(1, 7, 10));
+        assert_eq!((set.position(1), set.stored(1)), (12, 7));
     }
 }

@@ -7,8 +7,8 @@ use super::projected::Projected;
 use super::versions::{self, VersionError};
 use super::{Context, int, signed};
 use daybook_store::database::DatabaseError;
-use daybook_store::journal::RecordedEvent;
-use daybook_store::journal::follow::{FollowError, Follower};
+use daybook_store::journal::follow::{FollowError, Follower, Source};
+use daybook_store::journal::{Durable, RecordedEvent};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -49,7 +49,7 @@ pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     }
 }
 
-/// Keeps the version that is live now, until another one is, or its checkpoints are not where they were left.
+/// Keeps the version that is live now, until another one is, its checkpoints are not where they were left, or may not be.
 async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
     let parts = &context.parts;
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
@@ -73,6 +73,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     let mut after = start;
     let mut storing = tokio::time::interval(parts.options.store_every);
     storing.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut epoch = Epoch::of(&parts.source);
     loop {
         let events = {
             let next = follower.next();
@@ -84,6 +85,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
                     _ = storing.tick() => if !store_idle::<M>(context, &set, after).await {
                         return Ok(());
                     },
+                    () = epoch.over() => return Ok(()),
                     ended = lanes.join_next() => return match ended {
                         Some(Err(_)) => Err(RunError::Panicked),
                         Some(Ok(_)) | None => Ok(()),
@@ -101,16 +103,50 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     }
 }
 
+/// The writer's epoch, which ends with a crash of the database: that may have taken back rows and checkpoints, and
+/// then positions in memory say too much.
+struct Epoch {
+    durable: Option<watch::Receiver<Durable>>,
+    begun: u64,
+}
+
+impl Epoch {
+    fn of(source: &Source) -> Self {
+        let durable = match source {
+            Source::Writer(durable) => Some(durable.clone()),
+            Source::Recent(recent) => Some(recent.durable().clone()),
+            Source::Journal | Source::Bell(_) => None,
+        };
+        let begun = durable.as_ref().map_or(0, |durable| durable.borrow().seen.epoch);
+        Epoch { durable, begun }
+    }
+
+    /// Waits until another one has begun; the first one that there is begins nothing anew.
+    async fn over(&mut self) {
+        let Some(durable) = &mut self.durable else { return std::future::pending().await };
+        loop {
+            let begun = self.begun;
+            let Ok(now) = durable.wait_for(|durable| durable.seen.epoch != begun).await.map(|now| now.seen.epoch)
+            else {
+                // The writer has ended; its last word stands.
+                return std::future::pending().await;
+            };
+            self.begun = now;
+            if begun > 0 {
+                return;
+            }
+        }
+    }
+}
+
 fn deal(set: &LaneSet, queues: &[mpsc::Sender<Work>], after: u64, up_to: u64, events: Vec<RecordedEvent>) {
     let mut shares: Vec<Vec<RecordedEvent>> = queues.iter().map(|_| Vec::new()).collect();
     for event in events {
         shares[usize::from(lane_of(event.tenant, set.count()))].push(event);
     }
     for ((number, queue), events) in (0..).zip(queues).zip(shares) {
-        if events.is_empty() && set.position(number) == after {
-            // It has nothing to do, and is done with everything before.
-            set.set_position(number, up_to);
-        } else {
+        // A lane that is done with everything before has nothing to do.
+        if !(events.is_empty() && set.advance_from(number, after, up_to)) {
             // A full queue is a lane that is busy; it reads this later.
             let _ = queue.try_send(Work { after, up_to, events });
         }

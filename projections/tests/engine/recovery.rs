@@ -1,13 +1,16 @@
 //! Crashes: of the engine, of its sessions, of two engines into each other.
 
-use crate::harness::{World, soon};
+use crate::harness::{World, soon, until};
 use crate::tally::{Tally, one_tenant_per_lane, tally};
 use daybook_domain::TenantId;
-use daybook_projections::engine::{Lanes, lane_of};
-use daybook_projections::{Model, ReadModel};
+use daybook_projections::engine::{Lanes, Parts, lane_of};
+use daybook_projections::{Model, Projections, ReadModel};
+use daybook_store::journal::follow::Source;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 const STREAM: Uuid = Uuid::from_u128(1);
@@ -165,4 +168,32 @@ async fn an_engine_that_is_shut_down_goes_on_where_it_was() {
     let (projections, _task) = world.start(Model::of::<Tally>());
     world.reached(&projections, "tally", last).await;
     assert_exact(&world, &tenants, 10).await;
+}
+
+#[tokio::test]
+async fn what_a_crash_of_the_database_took_back_is_applied_again_without_waiting_for_another_event() {
+    let world = World::new().await;
+    let tenants = one_tenant_per_lane();
+    let (told, durable) = watch::channel(*world.journal.durable().borrow());
+    let mut parts = Parts { source: Source::Writer(durable), ..world.parts() };
+    // Nor for the clock.
+    parts.options.store_every = Duration::from_secs(3_600);
+    let (projections, _task) = Projections::start(parts, &[Model::of::<Tally>()]);
+    let last = write(&world, &tenants, 0..3).await;
+    told.send_replace(*world.journal.durable().borrow());
+    world.reached(&projections, "tally", last).await;
+    assert_exact(&world, &tenants, 3).await;
+    // The projector does not wait for the disk: its last commits are gone, the events are not.
+    let taken_back = "delete from read.tally_v1; delete from projection.changes;
+                      update projection.checkpoints set position = 0";
+    world.db.superuser().await.batch_execute(taken_back).await.unwrap();
+    // The writer lost its session as well, and comes back in the next epoch.
+    told.send_modify(|durable| durable.seen.epoch += 1);
+    until(|| async {
+        let rows = world.db.superuser().await.query("select from read.tally_v1 where seen = 3", &[]).await.unwrap();
+        rows.len() == tenants.len()
+    })
+    .await;
+    assert_exact(&world, &tenants, 3).await;
+    world.reached(&projections, "tally", last).await;
 }

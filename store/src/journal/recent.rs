@@ -32,8 +32,8 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Begins to read at what is durable when the first word of the writer comes. The task ends with the
-    /// writer; aborting it is as good.
+    /// Begins to read at what is durable when the first word of the writer comes. The task goes on until it is
+    /// aborted, which may happen at any time.
     pub fn start(database: Database, durable: watch::Receiver<Durable>) -> (Recent, JoinHandle<()>) {
         let ring = Arc::new(Mutex::new(Ring::default()));
         let (head, seen) = watch::channel(0);
