@@ -52,6 +52,8 @@ pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
 /// Keeps the version that is live now, until another one is, its checkpoints are not where they were left, or may not be.
 async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
     let parts = &context.parts;
+    // Before the checkpoints are read: a crash after that begins anew.
+    let mut epoch = Epoch::of(&parts.source);
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
     let set = context.progress.begin(M::NAME, version, &positions);
@@ -73,7 +75,6 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     let mut after = start;
     let mut storing = tokio::time::interval(parts.options.store_every);
     storing.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut epoch = Epoch::of(&parts.source);
     loop {
         let events = {
             let next = follower.next();
