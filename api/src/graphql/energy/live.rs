@@ -89,7 +89,7 @@ impl ReadingsSubscription {
         crate::graphql::request::at_least(ctx, super::devices::READ_MODELS, Lanes::Of(tenant), None).await?;
         let found = one(ctx, tenant, device).await?;
         let found = found.ok_or_else(|| error(Code::NotFound, "there is no such device: check its id and tenant"))?;
-        let zone = zone(&found.site.time_zone);
+        let zone = zone(&found.site.time_zone)?;
         let after = match after {
             None => parts.reads.head(READ_MODELS[0], tenant).await?,
             Some(position) => resume(ctx, tenant, position)?,

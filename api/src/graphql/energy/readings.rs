@@ -4,6 +4,7 @@ use super::devices::Device;
 use super::loader::{HourKey, RawKey, Series, TotalsKey};
 use crate::graphql::errors::{Code, error};
 use crate::graphql::paging::{PageArgs, connection};
+use crate::graphql::reads::failed;
 use crate::graphql::request::{at_least, parts, permit};
 use crate::graphql::scalars::{BigInt, Position};
 use async_graphql::connection::{Connection, EmptyFields};
@@ -12,10 +13,10 @@ use async_graphql::{Context, Enum, Result, SimpleObject};
 use chrono::{DateTime, SecondsFormat, Utc};
 use daybook_domain::energy::values::TimeZone;
 use daybook_domain::{Action, TenantId};
-use daybook_projections::SeriesModel;
 use daybook_projections::energy::readings::{HourRow, ReadingRow, ReadingsSeries, Span};
 use daybook_projections::engine::Lanes;
 use daybook_projections::read::{Limit, Page, Slice};
+use daybook_projections::{ReadError, SeriesModel};
 use std::ops::Range;
 
 pub(super) const READ_MODELS: &[&str] = &[ReadingsSeries::NAME];
@@ -98,9 +99,9 @@ pub struct ReadingTotals {
     pub energy_wh: BigInt,
 }
 
-/// The zone as stored: one that this program does not know stays a text.
-pub(super) fn zone(name: &str) -> TimeZone {
-    TimeZone::parse(name).unwrap_or_else(|_| TimeZone::parse("UTC").expect("UTC is in every database of zones"))
+/// The zone as stored. It was known when it was registered: another clock in its place would tell wrong times.
+pub(super) fn zone(name: &str) -> Result<TimeZone> {
+    TimeZone::parse(name).map_err(|_| failed(ReadError::Damaged { read_model: "devices" }))
 }
 
 fn span(device: &Device, time: &Range<DateTime<Utc>>) -> Result<Span> {
@@ -125,7 +126,7 @@ pub(super) async fn page(
     let page = args.page(opaque, &list)?;
     at_least(ctx, READ_MODELS, Lanes::Of(span.tenant), shown).await?;
     let loader = ctx.data::<DataLoader<Series>>()?;
-    let (zone, device) = (zone(&device.site.time_zone), device.id);
+    let (zone, device) = (zone(&device.site.time_zone)?, device.id);
     match resolution {
         ReadingResolution::Raw => {
             let rows = loader.load_one(RawKey { device, span, page: page.clone() }).await?;
