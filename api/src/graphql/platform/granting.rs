@@ -1,6 +1,7 @@
 //! The mutations of grants.
 
 use super::grants::GrantPayload;
+use super::target::{Target, target_inputs};
 use crate::graphql::audit::door::denied;
 use crate::graphql::request::{Receipt, call, credential, parts, receipt, tenant_of};
 use crate::graphql::scalars::BigInt;
@@ -9,7 +10,7 @@ use chrono::{DateTime, Utc};
 use daybook_app::authorize;
 use daybook_domain::platform::grant::{AccessGrantCommand, GrantTerm, RoleKey, grant_id};
 use daybook_domain::value::Reason;
-use daybook_domain::{InvalidValue, MembershipId, ModuleId, TenantId};
+use daybook_domain::{InvalidValue, MembershipId, ModuleId};
 use uuid::Uuid;
 
 /// Who may use what, in which role, when and why.
@@ -36,36 +37,12 @@ pub struct GrantAccessInput {
     pub client_mutation_id: Option<Uuid>,
 }
 
-macro_rules! grant_inputs {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(InputObject)]
-        pub struct $name {
-            /// Id of the tenant; your own unless told.
-            pub tenant: Option<Uuid>,
-            /// Id of the grant.
-            pub id: Uuid,
-            $($(#[$field_doc])* pub $field: $type,)*
-            /// Change only if the grant still has this version; `CONFLICT` otherwise.
-            pub expected_version: Option<BigInt>,
-            /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
-            pub client_mutation_id: Option<Uuid>,
-        }
+target_inputs! {
+    /// Id of the grant.
+    id,
+    /// Change only if the grant still has this version; `CONFLICT` otherwise.
+    expected_version;
 
-        impl $name {
-            fn target(&self, ctx: &Context<'_>) -> Result<Target> {
-                Ok(Target {
-                    tenant: tenant_of(ctx, self.tenant)?,
-                    id: self.id,
-                    expected_version: self.expected_version,
-                    command_id: self.client_mutation_id,
-                })
-            }
-        }
-    )+};
-}
-
-grant_inputs! {
     /// A grant and its new end.
     ChangeGrantExpiryInput {
         /// The first moment at which it denies again, in the future. Null: without an end.
@@ -78,13 +55,6 @@ grant_inputs! {
         /// 1–500 characters.
         reason: String,
     }
-}
-
-struct Target {
-    tenant: TenantId,
-    id: Uuid,
-    expected_version: Option<BigInt>,
-    command_id: Option<Uuid>,
 }
 
 async fn carry_out(

@@ -1,6 +1,7 @@
 //! Members: accounts that work in a tenant, and as what.
 
 use super::loaders::{PersonKey, load};
+use super::target::{Target, target_inputs};
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::filters::{DateTimeFilter, IdFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
@@ -189,36 +190,12 @@ pub struct AddMemberInput {
     pub client_mutation_id: Option<Uuid>,
 }
 
-macro_rules! member_inputs {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(InputObject)]
-        pub struct $name {
-            /// Id of the tenant; your own unless told.
-            pub tenant: Option<Uuid>,
-            /// Id of the membership.
-            pub id: Uuid,
-            $($(#[$field_doc])* pub $field: $type,)*
-            /// Change only if the membership still has this version; `CONFLICT` otherwise.
-            pub expected_version: Option<BigInt>,
-            /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
-            pub client_mutation_id: Option<Uuid>,
-        }
+target_inputs! {
+    /// Id of the membership.
+    id,
+    /// Change only if the membership still has this version; `CONFLICT` otherwise.
+    expected_version;
 
-        impl $name {
-            fn target(&self, ctx: &Context<'_>) -> Result<Target> {
-                Ok(Target {
-                    tenant: tenant_of(ctx, self.tenant)?,
-                    id: self.id,
-                    expected_version: self.expected_version,
-                    command_id: self.client_mutation_id,
-                })
-            }
-        }
-    )+};
-}
-
-member_inputs! {
     /// A membership and its new roles.
     ChangeMemberRolesInput {
         /// All roles from now on, at least one.
@@ -234,13 +211,6 @@ member_inputs! {
         /// All roles from now on, at least one; those of before count no more.
         roles: Vec<MemberRole>,
     }
-}
-
-struct Target {
-    tenant: TenantId,
-    id: Uuid,
-    expected_version: Option<BigInt>,
-    command_id: Option<Uuid>,
 }
 
 async fn carry_out(

@@ -8,6 +8,7 @@ pub mod loaders;
 pub mod manifests;
 pub mod members;
 pub mod modules;
+mod target;
 pub mod tenants;
 
 use async_graphql::{MergedObject, MergedSubscription};

@@ -1,6 +1,7 @@
 //! Modules: the parts of the platform that a tenant uses, registered from their manifests.
 
 use super::manifests::{ManifestInput, ModuleIntegration, ModuleRole, ModuleRoute};
+use super::target::{Target, target_inputs};
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
@@ -179,36 +180,12 @@ pub struct RegisterModuleInput {
     pub client_mutation_id: Option<Uuid>,
 }
 
-macro_rules! module_inputs {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(InputObject)]
-        pub struct $name {
-            /// Id of the tenant; your own unless told.
-            pub tenant: Option<Uuid>,
-            /// Id of the module.
-            pub id: Uuid,
-            $($(#[$field_doc])* pub $field: $type,)*
-            /// Change only if the module still has this version; `CONFLICT` otherwise.
-            pub expected_version: Option<BigInt>,
-            /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
-            pub client_mutation_id: Option<Uuid>,
-        }
+target_inputs! {
+    /// Id of the module.
+    id,
+    /// Change only if the module still has this version; `CONFLICT` otherwise.
+    expected_version;
 
-        impl $name {
-            fn target(&self, ctx: &Context<'_>) -> Result<Target> {
-                Ok(Target {
-                    tenant: tenant_of(ctx, self.tenant)?,
-                    id: self.id,
-                    expected_version: self.expected_version,
-                    command_id: self.client_mutation_id,
-                })
-            }
-        }
-    )+};
-}
-
-module_inputs! {
     /// A module and its new manifest.
     UpgradeModuleInput {
         /// The whole manifest of a later version under the same key. A role that it lacks is gone.
@@ -226,13 +203,6 @@ module_inputs! {
         /// 1–500 characters.
         reason: String,
     }
-}
-
-struct Target {
-    tenant: TenantId,
-    id: Uuid,
-    expected_version: Option<BigInt>,
-    command_id: Option<Uuid>,
 }
 
 async fn carry_out(
