@@ -190,7 +190,7 @@ async fn each_filter_is_read_by_an_index_under_the_row_policies() {
     for (filter, index, may_sort) in [
         (AuditFilter::And(positions.to_vec()), "Index Cond: ((tenant_id = ", false),
         (is(AuditField::Subject, Test::In(vec![stream.into(), other.into()])), "by_subject", true),
-        (is(AuditField::Correlation, Test::StartsWith("request-77".into())), "by_correlation", true),
+        (is(AuditField::Correlation, Test::StartsWith("request-7777".into())), "by_correlation", true),
         (is(AuditField::EventType, Test::StartsWith("test.thing.happened2".into())), "audit_v1", true),
         // No index for these: in the order of the trail until the page is full.
         (is(AuditField::Actor, Test::Ne(actor.into())), "audit_v1_pkey", false),
