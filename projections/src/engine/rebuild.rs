@@ -67,6 +67,19 @@ pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> 
     if !got.get::<_, bool>(0) {
         return Err(RebuildError::Busy(M::NAME));
     }
+    let done = rebuild_under_lease::<M>(parts, &mut session, report).await;
+    // The session ends some time after it was dropped; who asks for the next rebuild at once is not busy.
+    if let Err(error) = session.execute("select pg_advisory_unlock_all()", &[]).await {
+        tracing::debug!(read_model = M::NAME, %error, "the lease of a rebuild ends with its session");
+    }
+    done
+}
+
+async fn rebuild_under_lease<M: Projected>(
+    parts: &Parts,
+    session: &mut Client,
+    report: Report<'_>,
+) -> Result<Rebuilt, RebuildError> {
     let pool = parts.database.pool(Role::Projector, 1, PROJECTOR_SETTINGS);
     // Not by `ensure_live`, which would wait for the lock that this rebuild holds.
     let old_version = match versions::live(&pool, M::NAME).await? {
@@ -74,16 +87,16 @@ pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> 
         None => first::<M>(&pool, parts.system.utc()).await?,
     };
     // What an interrupted rebuild has left.
-    versions::drop_others::<M>(&parts.database, &session, old_version, Instant::now() + READERS_MAX).await?;
+    versions::drop_others::<M>(&parts.database, session, old_version, Instant::now() + READERS_MAX).await?;
 
     let version = old_version + 1;
     let mut next = Next::<M>::create(parts, pool, version).await?;
     while next.page(u64::MAX).await? > 0 {
-        let head = head(&session).await?;
+        let head = head(session).await?;
         report(RebuildProgress { position: next.follower.position(), head });
     }
     let mut attempts = 0;
-    while !switch(&mut session, &mut next, old_version).await? {
+    while !switch(session, &mut next, old_version).await? {
         attempts += 1;
         if attempts == 20 {
             return Err(RebuildError::Outrun);
@@ -93,7 +106,7 @@ pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> 
     let position = next.follower.position();
     report(RebuildProgress { position, head: position });
     let deadline = Instant::now() + READERS_MAX;
-    let dropped = match versions::drop_others::<M>(&parts.database, &session, version, deadline).await {
+    let dropped = match versions::drop_others::<M>(&parts.database, session, version, deadline).await {
         Ok(_) => true,
         // Done all the same: the new version answers.
         Err(error) => {
