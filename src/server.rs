@@ -129,7 +129,7 @@ impl Server {
         let metrics = Metrics::new(system.utc().timestamp());
         options.meter = Arc::new(metrics.clone());
         let (journal, writer) = Journal::start(&database, system.clone(), options);
-        let ringing = bell::ring(database.clone(), journal.durable());
+        let ringing = bell::ring(database.clone(), journal.durable(), journal.standing());
         let (recent, reading) = Recent::start(database.clone(), journal.durable());
         let (projections, projecting) = Projections::start(
             projections::Parts {

@@ -2,6 +2,7 @@
 
 use crate::system::Micros;
 use daybook_domain::TenantId;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use uuid::Uuid;
 
@@ -14,11 +15,16 @@ pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Bytes of all payloads and metadata of one append.
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
 
+/// The name of a stream type or of a kind of unique key. An alias, so that serde does not try to borrow it from
+/// what it reads.
+pub type Kind = &'static str;
+
 /// Which stream, within the tenant of the append.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId {
     /// The aggregate's type, e.g. `tenant`.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "super::wire::kind")]
+    pub kind: Kind,
     pub id: Uuid,
 }
 
@@ -30,7 +36,7 @@ pub struct StreamKey {
 }
 
 /// An event as it will be stored: personal fields sealed, bytes final.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NewEvent {
     /// UUIDv7, assigned before encryption (it is authenticated data there).
     pub event_id: Uuid,
@@ -43,7 +49,7 @@ pub struct NewEvent {
     pub metadata: String,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamAppend {
     pub stream: StreamId,
     /// Number of events in the stream that the decision was based on.
@@ -52,16 +58,17 @@ pub struct StreamAppend {
 }
 
 /// A unique key, already reduced to its keyed hash.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClaimKey {
     /// The tenant within which it is unique; the platform's for platform scope.
     pub scope: TenantId,
-    pub kind: &'static str,
+    #[serde(deserialize_with = "super::wire::kind")]
+    pub kind: Kind,
     pub hash: [u8; 32],
 }
 
 /// Identity of a command and of what it asked for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CommandStamp {
     /// Where its record lives: the tenant's own, or the platform's.
     pub tenant: TenantId,
@@ -82,7 +89,7 @@ impl CommandStamp {
 }
 
 /// One append: all or nothing.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Append {
     /// Every event, stream, read and tenant-scoped claim belongs to this tenant.
     pub tenant: TenantId,
@@ -176,14 +183,14 @@ fn holds_nul(json: &str) -> bool {
 }
 
 /// A moment in the journal's life at which something was looked up.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Seen {
     pub epoch: u64,
     pub batch: u64,
 }
 
 /// What a command led to. Also what a repeat of it is answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Tenant of the events.
     pub tenant: TenantId,
@@ -200,14 +207,17 @@ pub struct Outcome {
     pub deduplicated: bool,
 }
 
-#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppendError {
     #[error("stream {stream} has {actual} events, not {expected}: load it again and decide anew")]
     Conflict { stream: StreamId, expected: u64, actual: u64 },
     #[error("command {0} was used before with another content; use a new id for a new command")]
     CommandReused(Uuid),
     #[error("a unique key of kind {kind} is taken")]
-    KeyTaken { kind: &'static str },
+    KeyTaken {
+        #[serde(deserialize_with = "super::wire::kind")]
+        kind: Kind,
+    },
     #[error("the deadline of the command has passed")]
     TooLate,
     #[error("the append cannot be stored: {0}")]

@@ -4,7 +4,7 @@
 //! carries data contains one. One connection per node rings after the fact, coalesced; who misses a
 //! ring finds out by polling.
 
-use super::driver::Durable;
+use super::driver::{Durable, Standing};
 use crate::database::{Database, Role};
 use std::future::poll_fn;
 use std::time::Duration;
@@ -18,12 +18,20 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// Pause before a lost connection is opened again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Rings for everything that becomes durable, until the writer has ended.
-pub fn ring(database: Database, mut durable: watch::Receiver<Durable>) -> JoinHandle<()> {
+/// Rings for everything that the writer on this node makes durable, until it has ended.
+pub fn ring(
+    database: Database,
+    mut durable: watch::Receiver<Durable>,
+    standing: watch::Receiver<Standing>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut session = None;
         while durable.changed().await.is_ok() {
             durable.borrow_and_update();
+            if standing.borrow().leading.is_none() {
+                // Heard from another node, whose bell has rung.
+                continue;
+            }
             let client = match session.take() {
                 Some(client) => client,
                 // A notification need not survive a crash: whoever missed it polls.

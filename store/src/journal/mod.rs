@@ -6,6 +6,7 @@
 pub mod append;
 pub mod bell;
 mod driver;
+mod elsewhere;
 pub mod follow;
 pub mod log;
 mod lookup;
@@ -13,13 +14,16 @@ pub mod machine;
 pub mod recent;
 pub mod recorded;
 pub mod rows;
+mod wire;
 
 pub use append::{
     Append, AppendError, ClaimKey, CommandStamp, NewEvent, Outcome, Seen, StreamAppend, StreamId, StreamKey,
 };
 pub use driver::{Durable, Message, Meter, Seat, Standing};
+pub use elsewhere::{Elsewhere, Forward, ForwardError, Forwarded};
 pub use lookup::{Loaded, resolve, statements as look_ups};
 pub use recorded::RecordedEvent;
+pub use wire::WireError;
 
 use crate::combine::Combiner;
 use crate::database::{Database, DatabaseError, Pool, Role};
@@ -28,6 +32,7 @@ use crate::system::SharedSystem;
 use daybook_domain::TenantId;
 use daybook_tlog::RightEdge;
 use driver::{Driver, Unmeasured};
+use elsewhere::Way;
 use lookup::{BEGINNING_MAX, Beginning, Question};
 use lru::LruCache;
 use machine::{Answer, Config, Prepared, Writer};
@@ -42,6 +47,9 @@ use uuid::Uuid;
 
 /// Events that one load returns at most; longer streams are loaded in pages.
 const LOAD_PAGE: u16 = 5_000;
+
+/// Between two questions for a writer that is away.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Trees of tenants that are remembered from their loading.
 const LOADED_HEADS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
@@ -64,6 +72,8 @@ pub struct JournalOptions {
     pub node: Uuid,
     /// Where other nodes reach it.
     pub address: Option<String>,
+    /// How other nodes are reached; none where there are none.
+    pub forward: Option<Arc<dyn Forward>>,
     /// Who measures the writer.
     pub meter: Arc<dyn Meter>,
 }
@@ -76,6 +86,7 @@ impl JournalOptions {
             append_timeout: Duration::from_secs(10),
             node,
             address: None,
+            forward: None,
             meter: Arc::new(Unmeasured),
         }
     }
@@ -96,6 +107,7 @@ struct Inner {
     requests: mpsc::Sender<Message>,
     standing: watch::Receiver<Standing>,
     durable: watch::Receiver<Durable>,
+    way: Option<Way>,
     append_timeout: Duration,
 }
 
@@ -158,8 +170,12 @@ impl Journal {
         let pool = database.pool(Role::Writer, options.pool_size, BY_KEY);
         let (look_ups, loads) = (Combiner::new(pool.clone()), Combiner::new(pool.clone()));
         let heads = Mutex::new(LruCache::new(LOADED_HEADS_MAX));
-        let inner =
-            Inner { pool, look_ups, loads, heads, requests, standing, durable, append_timeout: options.append_timeout };
+        let way = options
+            .forward
+            .clone()
+            .map(|forward| elsewhere::look(database, forward, standing.clone(), durable_tx.clone()));
+        let append_timeout = options.append_timeout;
+        let inner = Inner { pool, look_ups, loads, heads, requests, standing, durable, way, append_timeout };
         let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
         (Journal { inner: Arc::new(inner) }, task)
     }
@@ -173,33 +189,57 @@ impl Journal {
         self.inner.durable.clone()
     }
 
-    /// The epoch in which cached states are valid; `None` while nobody here writes.
-    pub fn epoch(&self) -> Option<u64> {
-        let standing = self.inner.standing.borrow();
-        // What a writer said that is gone does not stand.
-        standing.leading.filter(|_| self.inner.standing.has_changed().is_ok()).map(|s| s.epoch)
+    /// Who writes on another node, as far as this one knows; `None` where there are no other nodes.
+    pub fn elsewhere(&self) -> Option<watch::Receiver<Option<Elsewhere>>> {
+        self.inner.way.as_ref().map(|way| way.elsewhere.clone())
     }
 
-    /// Waits until this node may write.
+    /// The writer on this node or another: since when it writes, or a later moment of the same epoch.
+    fn writing(&self) -> Option<Seen> {
+        let here = self.inner.standing.borrow().leading;
+        // What a writer said that is gone does not stand.
+        here.filter(|_| self.inner.standing.has_changed().is_ok())
+            .or_else(|| self.inner.way.as_ref()?.elsewhere.borrow().as_ref().map(|elsewhere| elsewhere.seen))
+    }
+
+    /// The epoch in which cached states are valid; `None` while nobody writes.
+    pub fn epoch(&self) -> Option<u64> {
+        self.writing().map(|seen| seen.epoch)
+    }
+
+    /// Waits until somebody may write: this node, or one that requests can be handed to.
     ///
     /// # Errors
-    /// [`AppendError::Unavailable`] when it has stopped, or at the deadline.
+    /// [`AppendError::Unavailable`] when this node has stopped and there is no other, or at the deadline.
     pub async fn ready(&self, deadline: Instant) -> Result<Seen, AppendError> {
+        let unavailable = |reason: &str| Err(AppendError::Unavailable(reason.to_owned()));
         let mut standing = self.inner.standing.clone();
+        let mut elsewhere = self.inner.way.as_ref().map(|way| way.elsewhere.clone());
         let ready = async {
-            if standing.has_changed().is_err() && standing.borrow().stopped.is_none() {
-                return Err(AppendError::Unavailable("the writer has ended".into()));
-            }
-            let standing = standing.wait_for(|s| s.leading.is_some() || s.stopped.is_some()).await;
-            match standing.as_deref() {
-                Ok(Standing { leading: Some(seen), .. }) => Ok(*seen),
-                Ok(Standing { stopped: Some(reason), .. }) => Err(AppendError::Unavailable(reason.clone())),
-                _ => Err(AppendError::Unavailable("the writer has ended".into())),
+            loop {
+                if let Some(elsewhere) = &mut elsewhere {
+                    elsewhere.borrow_and_update();
+                }
+                let stopped = standing.borrow_and_update().stopped.clone();
+                if let Some(seen) = self.writing() {
+                    return Ok(seen);
+                }
+                if let Some(reason) = stopped {
+                    return unavailable(&reason);
+                }
+                if standing.has_changed().is_err() {
+                    return unavailable("the writer has ended");
+                }
+                // Whoever ended is found out above.
+                tokio::select! {
+                    _ = standing.changed() => {}
+                    () = changed(&mut elsewhere) => {}
+                }
             }
         };
         tokio::time::timeout_at(deadline, ready)
             .await
-            .unwrap_or_else(|_| Err(AppendError::Unavailable("no writer within the time allowed".into())))
+            .unwrap_or_else(|_| unavailable("no writer within the time allowed"))
     }
 
     /// Finishes what is queued and gives up the lease.
@@ -329,11 +369,18 @@ impl Journal {
                 Ok(_) if Instant::now() >= deadline => {
                     return Err(AppendError::Unavailable("another node is the writer".into()));
                 }
+                Ok(_) => {
+                    // A takeover is under way, or has been and this node has not heard of it.
+                    if let Some(way) = &self.inner.way {
+                        way.ask.notify_one();
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
                 Err(error) if !error.is_connection() || Instant::now() >= deadline => {
                     return Err(AppendError::Unavailable(error.to_string()));
                 }
-                // A takeover is under way, or the server is on its way back.
-                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+                // The server is on its way back.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
     }
@@ -356,17 +403,40 @@ impl Journal {
     /// [`AppendError::Stale`] when the epoch is over: what was seen may be gone.
     pub async fn wait_durable(&self, seen: Seen) -> Result<(), AppendError> {
         let mut durable = self.inner.durable.clone();
-        let mut standing = self.inner.standing.clone();
-        let reached = durable
-            .wait_for(|d| d.seen.epoch > seen.epoch || (d.seen.epoch == seen.epoch && d.seen.batch >= seen.batch));
-        let over = standing.wait_for(|s| s.leading.is_none_or(|l| l.epoch != seen.epoch));
+        let is_reached =
+            |d: &Durable| d.seen.epoch > seen.epoch || (d.seen.epoch == seen.epoch && d.seen.batch >= seen.batch);
+        if let Some(way) = self.inner.way.as_ref().filter(|_| !is_reached(&durable.borrow())) {
+            way.ask.notify_one();
+        }
+        let reached = durable.wait_for(is_reached);
         tokio::select! {
             biased;
             d = reached => match d {
                 Ok(d) if d.seen.epoch == seen.epoch => Ok(()),
                 _ => Err(AppendError::Stale),
             },
-            _ = over => Err(AppendError::Stale),
+            () = self.over(seen.epoch) => Err(AppendError::Stale),
+        }
+    }
+
+    /// Waits until nobody writes in this epoch any more, as far as this node knows.
+    async fn over(&self, epoch: u64) {
+        let mut standing = self.inner.standing.clone();
+        let mut elsewhere = self.inner.way.as_ref().map(|way| way.elsewhere.clone());
+        loop {
+            standing.borrow_and_update();
+            if let Some(elsewhere) = &mut elsewhere {
+                elsewhere.borrow_and_update();
+            }
+            if self.epoch() != Some(epoch) {
+                return;
+            }
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() {
+                    return;
+                },
+                () = changed(&mut elsewhere) => {}
+            }
         }
     }
 
@@ -440,16 +510,70 @@ impl Journal {
                 Answer::Overloaded => return Err(AppendError::Overloaded),
                 Answer::Unavailable(reason) => {
                     // Nothing was written: as good as new, while there is time.
-                    if Instant::now() >= deadline || self.inner.standing.borrow().stopped.is_some() {
+                    let stopped = self.inner.standing.borrow().stopped.is_some() && self.writing().is_none();
+                    if Instant::now() >= deadline || stopped {
                         return Err(AppendError::Unavailable(reason));
                     }
                     seen = None;
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    // Only another node stays away for long.
+                    let pause = if self.inner.way.is_some() { PAUSE } else { Duration::from_millis(5) };
+                    tokio::time::sleep(pause).await;
                 }
                 Answer::Failed(reason) => return Err(AppendError::Database(reason)),
-                Answer::Unknown => return Err(AppendError::UnknownOutcome(append.command.id)),
+                Answer::Unknown => {
+                    if let Some(outcome) = self.find_out(&append.command, at.epoch, deadline).await? {
+                        return Ok(outcome);
+                    }
+                    // Nothing was written, and in that epoch nothing will be.
+                    if known.versions_at.is_some() {
+                        return Err(AppendError::Stale);
+                    }
+                    seen = None;
+                }
             }
         }
+    }
+
+    /// What became of an attempt that was handed to a writer of this epoch and not answered. `None` once that epoch
+    /// is over and the attempt is not in the journal: the fence keeps it out for ever.
+    async fn find_out(
+        &self,
+        stamp: &CommandStamp,
+        epoch: u64,
+        deadline: Instant,
+    ) -> Result<Option<Outcome>, AppendError> {
+        // Without other nodes, who might have taken over, the repeat of the command finds out.
+        while self.inner.way.is_some() && Instant::now() < deadline {
+            match self.earlier(stamp).await {
+                Ok(Ok(outcome)) => return Ok(Some(outcome)),
+                Ok(Err(unused)) if unused.epoch != epoch => return Ok(None),
+                // Still on its way, perhaps.
+                Ok(Err(_)) | Err(AppendError::Unavailable(_)) => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(AppendError::UnknownOutcome(stamp.id))
+    }
+
+    /// Takes a request that another node hands over, to the writer on this one. What comes back is for that node.
+    ///
+    /// # Errors
+    /// When it is no such request.
+    pub async fn take_over_request(&self, request: &[u8]) -> Result<Vec<u8>, WireError> {
+        let prepared = wire::read_request(request)?;
+        let id = prepared.append.command.id;
+        // Never handed on: two nodes that take each other for the writer would do so for ever.
+        let answered = if self.inner.standing.borrow().leading.is_some() {
+            self.submit_here(Box::new(prepared), id, Instant::now() + self.inner.append_timeout).await
+        } else {
+            Err(AppendError::Unavailable("this node is not the writer at the moment".into()))
+        };
+        wire::answer(match answered {
+            Ok(answer) => answer,
+            Err(AppendError::Overloaded) => Answer::Overloaded,
+            Err(AppendError::Unavailable(reason)) => Answer::Unavailable(reason),
+            Err(_) => Answer::Unknown,
+        })
     }
 
     /// What an earlier attempt of this command led to, before the command is refused on what was seen then.
@@ -497,6 +621,25 @@ impl Journal {
     }
 
     async fn submit(&self, prepared: Box<Prepared>, command: Uuid, deadline: Instant) -> Result<Answer, AppendError> {
+        if let Some(way) = self.inner.way.as_ref().filter(|_| self.inner.standing.borrow().leading.is_none())
+            && let Some(elsewhere) = way.writer()
+        {
+            let (epoch, asks) = (elsewhere.seen.epoch, prepared.asks);
+            return Ok(tokio::select! {
+                answer = way.hand_over(elsewhere, &prepared, deadline) => answer,
+                // A node that was paused or cut off may never answer.
+                () = self.over(epoch) => way.unanswered(asks, "another node has become the writer".into()),
+            });
+        }
+        self.submit_here(prepared, command, deadline).await
+    }
+
+    async fn submit_here(
+        &self,
+        prepared: Box<Prepared>,
+        command: Uuid,
+        deadline: Instant,
+    ) -> Result<Answer, AppendError> {
         let (answer, answered) = oneshot::channel();
         match self.inner.requests.try_send(Message::Append(prepared, answer)) {
             Ok(()) => {}
@@ -511,6 +654,16 @@ impl Journal {
             Ok(Err(_)) | Err(_) => Err(AppendError::UnknownOutcome(command)),
         }
     }
+}
+
+/// Waits for news of a writer elsewhere; for ever where there is none to come.
+async fn changed(elsewhere: &mut Option<watch::Receiver<Option<Elsewhere>>>) {
+    if let Some(elsewhere) = elsewhere
+        && elsewhere.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// What the look-up alone decides.

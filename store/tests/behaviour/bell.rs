@@ -11,7 +11,7 @@ use uuid::Uuid;
 async fn a_follower_elsewhere_wakes_by_the_bell_alone() {
     let db = TestDatabase::new().await;
     let (journal, _task) = db.journal().await;
-    let _ringing = bell::ring(db.database().clone(), journal.durable());
+    let _ringing = bell::ring(db.database().clone(), journal.durable(), journal.standing());
     let mut heard = bell::listen(db.database().clone());
     // Polling is out of reach, so that only the bell can wake it.
     let mut follower = Follower::new(db.database().clone(), Source::Bell(heard.clone()), 0, 100)

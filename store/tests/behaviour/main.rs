@@ -12,6 +12,7 @@ mod conflict;
 mod cqrs;
 mod deadline;
 mod durability;
+mod elsewhere;
 mod fence;
 mod follow;
 mod idempotency;
