@@ -8,5 +8,6 @@ pub mod graphql;
 pub mod health;
 pub mod ingest;
 pub mod metrics;
+pub mod node;
 pub mod tokens;
 pub mod transport;

@@ -10,6 +10,7 @@
 mod apply;
 mod lane;
 mod model;
+mod observe;
 mod progress;
 mod projected;
 mod rebuild;
@@ -27,6 +28,7 @@ pub use series::SeriesModel;
 pub use versions::VersionError;
 
 use daybook_store::database::{Database, Pool, Role};
+use daybook_store::journal::Standing;
 use daybook_store::journal::follow::Source;
 use daybook_store::keys::Sealer;
 use daybook_store::system::SharedSystem;
@@ -95,12 +97,47 @@ pub struct Parts {
     pub options: Options,
 }
 
+impl Parts {
+    /// The end of the journal as its source tells it; 0 where nobody does.
+    fn source_position(&self) -> u64 {
+        position_of(&self.source)
+    }
+}
+
+fn position_of(source: &Source) -> u64 {
+    match source {
+        Source::Writer(durable) => durable.borrow().position,
+        Source::Recent(recent) => recent.durable().borrow().position,
+        Source::Journal | Source::Bell(_) => 0,
+    }
+}
+
 /// What the tasks of one engine share.
 struct Context {
+    /// Whether this node writes, and so keeps the read models; none where it is the only one.
+    standing: Option<watch::Receiver<Standing>>,
     parts: Parts,
     pool: Pool,
     progress: Progress,
     catching_up: Arc<Semaphore>,
+}
+
+impl Context {
+    /// Whether this node keeps the read models now.
+    fn keeps(&self) -> bool {
+        self.standing.as_ref().is_none_or(|standing| standing.borrow().leading.is_some())
+    }
+
+    /// Waits until this node does, or no longer does.
+    async fn keeping(&self, keeps: bool) {
+        if let Some(mut standing) = self.standing.clone()
+            && standing.wait_for(|standing| standing.leading.is_some() == keeps).await.is_ok()
+        {
+            return;
+        }
+        // The writer here has ended, or there is no other node.
+        std::future::pending().await
+    }
 }
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -162,6 +199,25 @@ impl Projections {
     /// Starts a runner per read model. The task ends after [`Projections::shutdown`]; aborting it
     /// is as good, for a transaction is whole or not at all.
     pub fn start(parts: Parts, models: &[Model]) -> (Projections, JoinHandle<()>) {
+        Self::begin(parts, models, None)
+    }
+
+    /// As [`Projections::start`], on one of several nodes: the one that writes keeps the read models, the others watch
+    /// how far they are. Two that take themselves for the writer do no harm: a checkpoint moves only from where
+    /// its lane has left it.
+    pub fn start_beside(
+        parts: Parts,
+        models: &[Model],
+        standing: watch::Receiver<Standing>,
+    ) -> (Projections, JoinHandle<()>) {
+        Self::begin(parts, models, Some(standing))
+    }
+
+    fn begin(
+        parts: Parts,
+        models: &[Model],
+        standing: Option<watch::Receiver<Standing>>,
+    ) -> (Projections, JoinHandle<()>) {
         let progress = Progress::new(models.iter().map(Model::name));
         let (stop, mut stopped) = watch::channel(false);
         let source = parts.source.clone();
@@ -169,6 +225,7 @@ impl Projections {
             pool: parts.database.pool(Role::Projector, parts.options.pool_size, PROJECTOR_SETTINGS),
             progress: progress.clone(),
             catching_up: Arc::new(Semaphore::new(CATCHING_UP_MAX)),
+            standing,
             parts,
         });
         let mut tasks = JoinSet::new();
@@ -189,12 +246,7 @@ impl Projections {
     }
 
     pub fn health(&self) -> Health {
-        let durable = match &self.source {
-            Source::Writer(durable) => durable.borrow().position,
-            Source::Recent(recent) => recent.durable().borrow().position,
-            Source::Journal | Source::Bell(_) => 0,
-        };
-        self.progress.health(durable)
+        self.progress.health(position_of(&self.source))
     }
 
     pub fn shutdown(&self) {

@@ -2,6 +2,7 @@
 
 use super::lane::{Lane, Work};
 use super::model::lane_of;
+use super::observe::observe;
 use super::progress::LaneSet;
 use super::projected::Projected;
 use super::versions::{self, VersionError};
@@ -20,7 +21,7 @@ const QUEUE_MAX: usize = 8;
 const DEALT_AGAIN_MAX: u64 = 20_000;
 
 #[derive(Debug, thiserror::Error)]
-enum RunError {
+pub(super) enum RunError {
     #[error(transparent)]
     Version(#[from] VersionError),
     #[error(transparent)]
@@ -31,12 +32,22 @@ enum RunError {
     Panicked,
 }
 
-/// Runs for ever, across faults and changes of the live version.
+/// Runs for ever, across faults, changes of the live version and of the node that keeps it.
 pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     let mut failures = 0;
     loop {
-        match run::<M>(&context, &mut failures).await {
-            Ok(()) => tracing::info!(read_model = M::NAME, "the lanes of a read model begin anew"),
+        let keeps = context.keeps();
+        let ran = async {
+            if keeps { run::<M>(&context, &mut failures).await } else { observe::<M>(&context, &mut failures).await }
+        };
+        let ended = tokio::select! {
+            ended = ran => ended,
+            // The lanes end with it; what they had not committed is applied where the read model is kept.
+            () = context.keeping(!keeps) => Ok(()),
+        };
+        match ended {
+            Ok(()) if keeps => tracing::info!(read_model = M::NAME, "the lanes of a read model begin anew"),
+            Ok(()) => {}
             Err(error) => {
                 failures += 1;
                 let reason = error.to_string();
@@ -106,13 +117,13 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
 
 /// The writer's epoch, which ends with a crash of the database: that may have taken back rows and checkpoints, and
 /// then positions in memory say too much.
-struct Epoch {
+pub(super) struct Epoch {
     durable: Option<watch::Receiver<Durable>>,
     begun: u64,
 }
 
 impl Epoch {
-    fn of(source: &Source) -> Self {
+    pub(super) fn of(source: &Source) -> Self {
         let durable = match source {
             Source::Writer(durable) => Some(durable.clone()),
             Source::Recent(recent) => Some(recent.durable().clone()),
@@ -123,7 +134,7 @@ impl Epoch {
     }
 
     /// Waits until another one has begun; the first one that there is begins nothing anew.
-    async fn over(&mut self) {
+    pub(super) async fn over(&mut self) {
         let Some(durable) = &mut self.durable else { return std::future::pending().await };
         loop {
             let begun = self.begun;

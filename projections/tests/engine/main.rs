@@ -1,6 +1,7 @@
 //! The engine and the tenants read model, against a real PostgreSQL and a real journal.
 
 mod audit;
+mod beside;
 mod energy;
 mod filters;
 mod harness;

@@ -1,0 +1,102 @@
+//! A read model that another node keeps: how far it is there, so that readers here can wait for it.
+//!
+//! The rows are in the database, whoever writes them. This node follows the journal as the keeper does and so knows
+//! which lanes have something to do; only for those are the checkpoints asked. A lane that has nothing to do up to some
+//! position has seen everything up to it, long before its checkpoint says so.
+
+use super::model::lane_of;
+use super::progress::LaneSet;
+use super::projected::Projected;
+use super::runner::{Epoch, RunError};
+use super::{Context, unsigned};
+use daybook_store::journal::follow::Follower;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the checkpoints of lanes with something to do are asked for.
+const BUSY: Duration = Duration::from_millis(4);
+/// How often they are asked for otherwise: another version may be the one that answers.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// The lanes of the version that answers, as far as this node can tell.
+struct Observed {
+    set: Arc<LaneSet>,
+    /// The last position up to which the journal was looked at here.
+    seen: u64,
+    /// The last event of each lane up to there that changes something.
+    wanted: Vec<u64>,
+}
+
+impl Observed {
+    /// What the checkpoints and the events together say.
+    fn settle(&self) {
+        for (lane, wanted) in (0..).zip(&self.wanted) {
+            let stored = self.set.stored(lane);
+            let position = if stored >= *wanted { stored.max(self.seen) } else { stored };
+            self.set.set_position(lane, position);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        (0..).zip(&self.wanted).any(|(lane, wanted)| self.set.stored(lane) < *wanted)
+    }
+}
+
+/// Until another version answers or the database may have lost something.
+pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
+    let parts = &context.parts;
+    let mut epoch = Epoch::of(&parts.source);
+    let seen = parts.source_position();
+    let Some((version, stored)) = look::<M>(context).await? else {
+        // Made by the node that keeps it.
+        tokio::time::sleep(BUSY).await;
+        return Ok(());
+    };
+    let set = context.progress.begin(M::NAME, version, &stored);
+    context.progress.set_trouble(M::NAME, None);
+    // Of what is before, the checkpoints alone tell.
+    let mut observed = Observed { set, seen, wanted: vec![seen; stored.len()] };
+    observed.settle();
+    let mut follower =
+        Follower::new(parts.database.clone(), parts.source.clone(), seen, parts.options.page).only(M::wants);
+    loop {
+        let events = {
+            let next = follower.next();
+            // Not given up for the clock: half a read is a connection lost.
+            tokio::pin!(next);
+            loop {
+                let pause = if observed.is_busy() { BUSY } else { IDLE };
+                tokio::select! {
+                    events = &mut next => break events?,
+                    () = tokio::time::sleep(pause) => match look::<M>(context).await? {
+                        Some((now, stored)) if now == version && stored.len() == observed.wanted.len() => {
+                            (0..).zip(stored).for_each(|(lane, stored)| observed.set.set_stored(lane, stored));
+                            observed.settle();
+                        }
+                        _ => return Ok(()),
+                    },
+                    () = epoch.over() => return Ok(()),
+                }
+            }
+        };
+        *failures = 0;
+        for event in &events {
+            observed.wanted[usize::from(lane_of(event.tenant, observed.set.count()))] = event.position;
+        }
+        observed.seen = follower.position();
+        context.progress.set_dealt(M::NAME, observed.seen);
+        observed.settle();
+    }
+}
+
+/// The version that answers, and the checkpoints of its lanes.
+async fn look<M: Projected>(context: &Context) -> Result<Option<(u32, Vec<u64>)>, RunError> {
+    let rows = context.pool.query(LOOK, &[&M::NAME]).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let version = u32::try_from(first.get::<_, i32>(0)).unwrap_or_default();
+    Ok(Some((version, rows.iter().map(|row| unsigned(row.get(1))).collect())))
+}
+
+const LOOK: &str = "select l.version, c.position
+ from projection.live l join projection.checkpoints c using (read_model, version)
+ where l.read_model = $1 order by c.lane";

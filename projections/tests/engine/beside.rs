@@ -1,0 +1,137 @@
+//! Read models that another node keeps: whoever waits for them here waits for what is in the rows.
+
+use crate::harness::{World, soon, until};
+use crate::tally::{Tally, one_tenant_per_lane, tally};
+use daybook_domain::TenantId;
+use daybook_projections::engine::{Lanes, WaitError};
+use daybook_projections::read::Scope;
+use daybook_projections::{Model, Projections, ReadModel};
+use daybook_store::journal::{Seen, Standing};
+use daybook_testing::event;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const STREAM: Uuid = Uuid::from_u128(1);
+
+fn standing(leads: bool) -> Standing {
+    Standing { leading: leads.then_some(Seen { epoch: 1, batch: 1 }), stopped: None }
+}
+
+/// A node of its own, and the means to make it the keeper.
+struct Node {
+    projections: Projections,
+    _task: JoinHandle<()>,
+    stands: watch::Sender<Standing>,
+}
+
+fn node(world: &World, leads: bool) -> Node {
+    let (stands, standing) = watch::channel(standing(leads));
+    let (projections, task) = Projections::start_beside(world.parts(), &[Model::of::<Tally>()], standing);
+    Node { projections, _task: task, stands }
+}
+
+impl Node {
+    fn keeps(&self, leads: bool) {
+        self.stands.send_replace(standing(leads));
+    }
+}
+
+/// How many events of a tenant are in the rows of the version that answers.
+async fn seen(world: &World, tenant: TenantId) -> i64 {
+    let session = world.reader().begin(Scope::Tenant(tenant)).await.unwrap();
+    let table = session.table::<Tally>().unwrap();
+    let rows = session.query(&format!("select seen from {table} where tenant_id = $1"), &[&tenant.0]).await.unwrap();
+    let seen = rows.first().map_or(0, |row| row.get(0));
+    session.finish().await.unwrap();
+    seen
+}
+
+#[tokio::test]
+async fn who_waits_on_a_node_that_does_not_keep_it_sees_what_was_written() {
+    let mut world = World::new().await;
+    // What changes nothing keeps nobody waiting for a checkpoint, which may follow much later.
+    world.options.store_every = Duration::from_secs(3_600);
+    let tenants = one_tenant_per_lane();
+    let (keeper, beside) = (node(&world, true), node(&world, false));
+    until(|| async { beside.projections.health().models[0].version == 1 }).await;
+    for round in 0..6u64 {
+        for tenant in &tenants[..4] {
+            let position = world.append(*tenant, "tally", STREAM, round, vec![tally("x")]).await;
+            beside.projections.progress().wait("tally", Lanes::Of(*tenant), position, soon()).await.unwrap();
+            assert_eq!(seen(&world, *tenant).await, i64::try_from(round).unwrap() + 1);
+        }
+    }
+    for n in 0..40u64 {
+        let position = world.append(tenants[0], "other", STREAM, n, vec![event("{}")]).await;
+        beside.projections.progress().wait("tally", Lanes::All, position, soon()).await.unwrap();
+    }
+    assert!(keeper.projections.health().is_well() && beside.projections.health().is_well());
+    assert_eq!(beside.projections.health().models[0].version, 1);
+}
+
+#[tokio::test]
+async fn while_nobody_keeps_it_a_wait_ends_at_its_deadline() {
+    let world = World::new().await;
+    let tenant = one_tenant_per_lane()[0];
+    let (keeper, beside) = (node(&world, true), node(&world, false));
+    let first = world.append(tenant, "tally", STREAM, 0, vec![tally("x")]).await;
+    beside.projections.progress().wait("tally", Lanes::Of(tenant), first, soon()).await.unwrap();
+    keeper.keeps(false);
+    keeper.projections.progress().wait("tally", Lanes::Of(tenant), first, soon()).await.unwrap();
+    let second = world.append(tenant, "tally", STREAM, 1, vec![tally("x")]).await;
+    let deadline = Instant::now() + Duration::from_millis(300);
+    for node in [&keeper, &beside] {
+        let waited = node.projections.progress().wait("tally", Lanes::Of(tenant), second, deadline).await;
+        assert!(matches!(waited, Err(WaitError::TooLate { current }) if current < second), "{waited:?}");
+    }
+    assert_eq!(seen(&world, tenant).await, 1);
+    // The other one takes it up where it was left.
+    beside.keeps(true);
+    for node in [&keeper, &beside] {
+        node.projections.progress().wait("tally", Lanes::Of(tenant), second, soon()).await.unwrap();
+    }
+    assert_eq!(seen(&world, tenant).await, 2);
+}
+
+#[tokio::test]
+async fn whoever_keeps_it_and_even_if_both_do_every_event_is_in_the_rows_once() {
+    let world = World::new().await;
+    let tenants = one_tenant_per_lane();
+    let nodes = [node(&world, true), node(&world, false)];
+    let mut last = 0;
+    for round in 0..24u64 {
+        // One, the other, none, both.
+        nodes[0].keeps(round / 3 % 4 == 0 || round / 3 % 4 == 3);
+        nodes[1].keeps(round / 3 % 4 == 1 || round / 3 % 4 == 3);
+        for tenant in &tenants[..4] {
+            last = world.append(*tenant, "tally", STREAM, round, vec![tally("x")]).await;
+        }
+    }
+    nodes[0].keeps(false);
+    nodes[1].keeps(true);
+    for node in &nodes {
+        node.projections.progress().wait("tally", Lanes::All, last, soon()).await.unwrap();
+    }
+    for tenant in &tenants[..4] {
+        assert_eq!(seen(&world, *tenant).await, 24);
+    }
+}
+
+#[tokio::test]
+async fn a_rebuild_is_noticed_where_it_is_not_kept() {
+    let world = World::new().await;
+    let tenant = one_tenant_per_lane()[0];
+    let (_keeper, beside) = (node(&world, true), node(&world, false));
+    let first = world.append(tenant, "tally", STREAM, 0, vec![tally("x")]).await;
+    beside.projections.progress().wait("tally", Lanes::Of(tenant), first, soon()).await.unwrap();
+    assert_eq!(Tally::NAME, "tally");
+    let rebuilt = Model::of::<Tally>().rebuild(&world.parts(), &mut |_| {}).await.unwrap();
+    assert_eq!(rebuilt.version, 2);
+    until(|| async { beside.projections.health().models[0].version == 2 }).await;
+    let second = world.append(tenant, "tally", STREAM, 1, vec![tally("x")]).await;
+    beside.projections.progress().wait("tally", Lanes::Of(tenant), second, soon()).await.unwrap();
+    assert_eq!(seen(&world, tenant).await, 2);
+}
