@@ -39,6 +39,9 @@ pub struct Serving {
     /// Address and port to listen on [default: 127.0.0.1:4000]
     #[arg(long, env = "DAYBOOK_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Where other nodes of the same DATABASE_URL reach this one, e.g. http://10.0.0.7:4000 [default: as --listen]
+    #[arg(long, env = "DAYBOOK_ADVERTISE", value_name = "URL")]
+    pub advertise: Option<String>,
     /// Web pages of other hosts that may use the API, e.g. https://app.example.com; several with commas
     #[arg(long, env = "DAYBOOK_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
     pub origins: Option<Vec<String>>,
@@ -65,6 +68,12 @@ impl Serving {
     /// Flags and environment over the file.
     pub fn listen(&self, file: &File) -> SocketAddr {
         self.listen.or(file.listen).unwrap_or(LISTEN)
+    }
+
+    /// What other nodes are told, if anything.
+    pub fn advertise(&self, file: &File) -> Option<String> {
+        // An empty variable is what a compose file leaves of one that is not set.
+        self.advertise.clone().or_else(|| file.advertise.clone()).filter(|url| !url.is_empty())
     }
 
     pub fn origins(&self, file: &File) -> Vec<String> {
@@ -95,6 +104,8 @@ pub struct File {
     pub database_url: Option<String>,
     /// As `--listen`.
     pub listen: Option<SocketAddr>,
+    /// As `--advertise`.
+    pub advertise: Option<String>,
     /// As `--log`.
     pub log: Option<String>,
     /// As `--log-format`.

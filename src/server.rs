@@ -11,6 +11,7 @@ use daybook_api::graphql::{self, Parts, Reads};
 use daybook_api::health::{self, Health};
 use daybook_api::ingest;
 use daybook_api::metrics::{self, Metrics};
+use daybook_api::node::{self, Link};
 use daybook_api::tokens::StaticTokens;
 use daybook_api::transport::{self, OriginPolicy};
 use daybook_app::Executor;
@@ -128,19 +129,26 @@ impl Server {
         options.writer = writer_config()?;
         let metrics = Metrics::new(system.utc().timestamp());
         options.meter = Arc::new(metrics.clone());
+        let node_key = files.derive(node::KEY_PURPOSE);
+        if !private {
+            options.address = advertised(serving.advertise(&settled.file), listen)?;
+            options.forward = Some(Arc::new(Link::new(node_key, system.clone()).map_err(|e| Failure::failed(&e))?));
+        }
         let (journal, writer) = Journal::start(&database, system.clone(), options);
         let ringing = bell::ring(database.clone(), journal.durable(), journal.standing());
         let (recent, reading) = Recent::start(database.clone(), journal.durable());
-        let (projections, projecting) = Projections::start(
-            projections::Parts {
-                database: database.clone(),
-                source: Source::Recent(recent.clone()),
-                sealer: sealer.clone(),
-                system: system.clone(),
-                options: projections::engine::Options::default(),
-            },
-            &read_models(),
-        );
+        let parts = projections::Parts {
+            database: database.clone(),
+            source: Source::Recent(recent.clone()),
+            sealer: sealer.clone(),
+            system: system.clone(),
+            options: projections::engine::Options::default(),
+        };
+        let (projections, projecting) = if private {
+            Projections::start(parts, &read_models())
+        } else {
+            Projections::start_beside(parts, &read_models(), journal.standing())
+        };
         let (stop, stopping) = watch::channel(false);
         let store = CheckpointStore::new(&settled.checkpoints_dir(), migrated.identity.journal_id);
         let sessions = database.pool(Role::Projector, 1, "");
@@ -195,6 +203,7 @@ impl Server {
             .merge(ingest::router(parts, tokens, ingest::Limits::default()))
             .merge(health::router(Health {
                 standing: journal.standing(),
+                elsewhere: journal.elsewhere(),
                 projections: projections.clone(),
                 optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
             }))
@@ -207,6 +216,8 @@ impl Server {
                     sockets: sockets.clone(),
                 },
             ));
+        let router =
+            if private { router } else { router.merge(node::router(journal.clone(), node_key, system.clone())) };
         if let Some((relay, _)) = &relaying {
             measure(&metrics, relay);
         }
@@ -323,6 +334,21 @@ impl Server {
             }
         }
         Ok(())
+    }
+}
+
+/// Where other nodes are told to reach this one.
+fn advertised(told: Option<String>, listen: SocketAddr) -> Result<Option<String>, Failure> {
+    match told {
+        Some(url) if url.strip_prefix("http://").is_some_and(|rest| !rest.is_empty()) => Ok(Some(url)),
+        Some(url) => Err(Failure::usage(format!(
+            "--advertise {url}: an address as http://10.0.0.7:4000 is wanted, on a network that is yours alone"
+        ))),
+        None if listen.ip().is_unspecified() => {
+            tracing::warn!("other nodes cannot reach this one: give its address with --advertise");
+            Ok(None)
+        }
+        None => Ok(Some(format!("http://{listen}"))),
     }
 }
 

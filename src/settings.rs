@@ -58,7 +58,7 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
         source: if in_file { Source::File } else { Source::Default },
     };
     let File { data_dir, database_url, listen, log, log_format, origins, trusted_proxies, tokens, .. } = file;
-    let File { nats_url, nats_credentials, nats_stream, .. } = file;
+    let File { advertise, nats_url, nats_credentials, nats_stream, .. } = file;
     let relay = serving.nats(file);
     let url = settled.database_url.as_deref().map_or("(the private PostgreSQL)".to_owned(), masked);
     vec![
@@ -73,6 +73,12 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
         setting("log", "DAYBOOK_LOG", settled.log.clone(), log.is_some()),
         setting("log_format", "DAYBOOK_LOG_FORMAT", settled.log_format.to_string(), log_format.is_some()),
         setting("listen", "DAYBOOK_LISTEN", serving.listen(file).to_string(), listen.is_some()),
+        setting(
+            "advertise",
+            "DAYBOOK_ADVERTISE",
+            serving.advertise(file).unwrap_or_else(|| "(as listen)".to_owned()),
+            advertise.is_some(),
+        ),
         setting("origins", "DAYBOOK_ORIGINS", list(&serving.origins(file)), !origins.is_empty()),
         setting(
             "trusted_proxies",

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use daybook_projections::Projections;
-use daybook_store::journal::Standing;
+use daybook_store::journal::{Elsewhere, Standing};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -18,6 +18,8 @@ pub type Optional = (&'static str, Arc<dyn Fn() -> bool + Send + Sync>);
 pub struct Health {
     pub optional: Vec<Optional>,
     pub standing: watch::Receiver<Standing>,
+    /// Who writes on another node; none where there is no other.
+    pub elsewhere: Option<watch::Receiver<Option<Elsewhere>>>,
     pub projections: Projections,
 }
 
@@ -32,12 +34,14 @@ pub fn router(health: Health) -> Router {
 fn ready(health: &Health) -> Response {
     let standing = health.standing.borrow().clone();
     let projections = health.projections.health();
+    let elsewhere = health.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.borrow().is_some());
     let writer = match (&standing.leading, &standing.stopped) {
         (Some(_), _) => "leading",
+        (None, _) if elsewhere => "elsewhere",
         (None, Some(_)) => "stopped",
         (None, None) => "waiting",
     };
-    let ready = standing.leading.is_some() && projections.is_well();
+    let ready = (standing.leading.is_some() || elsewhere) && projections.is_well();
     let models: Vec<_> = projections
         .models
         .iter()

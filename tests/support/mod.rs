@@ -36,6 +36,21 @@ impl Server {
         Self::start_with(environment, None).await
     }
 
+    /// A node on a database of somebody's, with the keys of another node where there is one.
+    pub async fn start_on(url: &str, beside: Option<&Server>) -> Self {
+        let directory = tempfile::Builder::new().prefix("daybook-node-").tempdir().unwrap();
+        if let Some(beside) = beside {
+            let (from, to) = (beside.data_dir().join("keys"), directory.path().join("data").join("keys"));
+            std::fs::create_dir_all(&to).unwrap();
+            std::fs::set_permissions(&to, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            for file in std::fs::read_dir(from).unwrap().flatten() {
+                // Copies the mode as well.
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        }
+        Self::start_in(directory, &[("DATABASE_URL", url)], None).await
+    }
+
     /// On the file system of that directory; its log is this file.
     pub async fn start_below(parent: &Path, log: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("daybook-crash-").tempdir_in(parent).unwrap();
@@ -113,6 +128,15 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// It does nothing more, and does not know it, until it is continued.
+    pub fn pause(&self) {
+        signal("STOP", &[self.child.id()]);
+    }
+
+    pub fn proceed(&self) {
+        signal("CONT", &[self.child.id()]);
+    }
+
     /// Every process of the server at once: the postmaster is stopped first, so that it cannot tend to
     /// the others' deaths.
     pub fn kill_postgres(&self) {
@@ -141,6 +165,13 @@ impl Server {
     /// Whether `daybook verify` finds nothing.
     pub async fn verify(&self) -> bool {
         let output = daybook(self.directory.path()).arg("verify").output().unwrap();
+        eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        output.status.success()
+    }
+
+    /// As [`Server::verify`], of a node on a database of somebody's.
+    pub fn verify_on(&self, url: &str) -> bool {
+        let output = daybook(self.directory.path()).env("DATABASE_URL", url).arg("verify").output().unwrap();
         eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         output.status.success()
     }

@@ -1,7 +1,7 @@
 //! Read models that another node keeps: whoever waits for them here waits for what is in the rows.
 
 use crate::harness::{World, soon, until};
-use crate::tally::{Tally, one_tenant_per_lane, tally};
+use crate::tally::{FreesTheStuck, Tally, is_one_stuck, one_tenant_per_lane, tally};
 use daybook_domain::TenantId;
 use daybook_projections::engine::{Lanes, WaitError};
 use daybook_projections::read::Scope;
@@ -134,4 +134,27 @@ async fn a_rebuild_is_noticed_where_it_is_not_kept() {
     let second = world.append(tenant, "tally", STREAM, 1, vec![tally("x")]).await;
     beside.projections.progress().wait("tally", Lanes::Of(tenant), second, soon()).await.unwrap();
     assert_eq!(seen(&world, tenant).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_keeper_that_is_paused_in_a_transaction_does_not_hold_its_rows_against_the_next() {
+    let world = World::new().await;
+    let frees = FreesTheStuck;
+    let tenant = one_tenant_per_lane()[0];
+    let paused = node(&world, true);
+    let first = world.append(tenant, "tally", STREAM, 0, vec![tally("x")]).await;
+    paused.projections.progress().wait("tally", Lanes::Of(tenant), first, soon()).await.unwrap();
+    let second = world.append(tenant, "tally", STREAM, 1, vec![tally("stuck")]).await;
+    until(|| async { is_one_stuck() }).await;
+    let next = node(&world, true);
+    next.projections.progress().wait("tally", Lanes::Of(tenant), second, soon()).await.unwrap();
+    assert!(is_one_stuck(), "it was paused all the while");
+    assert_eq!(seen(&world, tenant).await, 2);
+    paused.keeps(false);
+    drop(frees);
+    let third = world.append(tenant, "tally", STREAM, 2, vec![tally("x")]).await;
+    for node in [&paused, &next] {
+        node.projections.progress().wait("tally", Lanes::Of(tenant), third, soon()).await.unwrap();
+    }
+    assert_eq!(seen(&world, tenant).await, 3);
 }

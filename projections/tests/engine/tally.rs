@@ -8,7 +8,7 @@ use daybook_store::journal::NewEvent;
 use daybook_store::system::{Real, System};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 use uuid::Uuid;
 
 pub(crate) struct Tally;
@@ -22,6 +22,40 @@ pub(crate) fn forgive(stream: Uuid) {
 
 pub(crate) fn blame(stream: Uuid) {
     FORGIVEN.lock().unwrap().remove(&stream);
+}
+
+#[derive(PartialEq)]
+enum Stuck {
+    Nobody,
+    One,
+    Freed,
+}
+
+/// As if the process had been paused in the middle of a fold: the first one that comes stays until it is freed.
+static STUCK: (Mutex<Stuck>, Condvar) = (Mutex::new(Stuck::Nobody), Condvar::new());
+
+fn get_stuck() {
+    let mut stuck = STUCK.0.lock().unwrap();
+    if *stuck == Stuck::Nobody {
+        *stuck = Stuck::One;
+        while *stuck == Stuck::One {
+            stuck = STUCK.1.wait(stuck).unwrap();
+        }
+    }
+}
+
+pub(crate) fn is_one_stuck() -> bool {
+    *STUCK.0.lock().unwrap() == Stuck::One
+}
+
+/// Frees whoever is stuck, also when a test fails: a runtime does not end before its threads.
+pub(crate) struct FreesTheStuck;
+
+impl Drop for FreesTheStuck {
+    fn drop(&mut self) {
+        *STUCK.0.lock().unwrap() = Stuck::Freed;
+        STUCK.1.notify_all();
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,6 +98,10 @@ impl ReadModel for Tally {
     fn fold(row: Option<TallyRow>, event: &OpenedEvent) -> Result<Option<TallyRow>, ApplyError> {
         let refused = |why: &str| Err(ApplyError::Refused(why.into()));
         let fussy = !FORGIVEN.lock().unwrap().contains(&event.stream_id);
+        if event.payload.contains("stuck") {
+            // The tasks of this thread go on elsewhere.
+            tokio::task::block_in_place(get_stuck);
+        }
         if event.payload.contains("panic") && fussy {
             panic!("asked for by the test");
         }

@@ -171,6 +171,16 @@ impl Observer {
             match looked.unwrap_or_else(|_| Err(DatabaseError::Unsuitable("no answer in time".into()))) {
                 Ok(elsewhere) => {
                     self.told.send_if_modified(|now| {
+                        if let Some(new) = elsewhere.as_ref().filter(|new| {
+                            now.as_ref()
+                                .is_none_or(|now| (now.seen.epoch, &now.address) != (new.seen.epoch, &new.address))
+                        }) {
+                            tracing::info!(
+                                address = new.address,
+                                journal.epoch = new.seen.epoch,
+                                "another node writes"
+                            );
+                        }
                         let news = *now != elsewhere;
                         *now = elsewhere;
                         news
