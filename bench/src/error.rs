@@ -16,6 +16,8 @@ pub(crate) enum BenchError {
     Keys(#[from] daybook_store::keys::KeyFileError),
     #[error("an append failed")]
     Append(#[from] AppendError),
+    #[error("the journal cannot be followed")]
+    Follow(#[from] daybook_store::journal::follow::FollowError),
     #[error("a command failed")]
     Execute(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{path} cannot be probed")]

@@ -12,6 +12,7 @@ mod limit;
 mod load;
 mod machine;
 mod server;
+mod volume;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ enum Command {
     Insert(insert::Options),
     /// From a mutation to a subscription and to NATS, at a steady rate, against a running `daybook serve`.
     Latency(latency::Options),
+    /// Appends, start and reading on an empty journal and on one of many events.
+    Volume(volume::Options),
 }
 
 #[tokio::main]
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Append(options) => append::run(options).await,
         Command::Insert(options) => insert::run(options).await,
+        Command::Volume(options) => volume::run(options).await,
         Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
     };
     match result {
