@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Statement};
@@ -78,6 +78,8 @@ pub struct Seat {
     pub requests: mpsc::Receiver<Message>,
     pub standing: watch::Sender<Standing>,
     pub durable: watch::Sender<Durable>,
+    /// Rung when nobody is seen to hold the lease.
+    pub lease_free: Arc<Notify>,
 }
 
 /// After so many callers in a row who came alone, a commit waits for the disk itself: that spares them the
@@ -162,6 +164,7 @@ impl Driver {
                 biased;
                 Some(done) = desk.steps.next(), if !desk.steps.is_empty() => inputs.push(desk.done(done)),
                 message = self.seat.requests.recv() => inputs.push(desk.message(message)),
+                () = self.seat.lease_free.notified() => inputs.push(Input::LeaseFree),
                 _ = tick.tick() => inputs.push(Input::Tick),
             }
             if self.respond(&mut desk, inputs).await {

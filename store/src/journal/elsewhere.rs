@@ -68,6 +68,7 @@ pub(super) fn look(
     forward: Arc<dyn Forward>,
     standing: watch::Receiver<Standing>,
     durable: watch::Sender<Durable>,
+    lease_free: Arc<Notify>,
 ) -> Way {
     let (told, elsewhere) = watch::channel(None);
     let ask = Arc::new(Notify::new());
@@ -77,6 +78,7 @@ pub(super) fn look(
         ask: ask.clone(),
         standing,
         durable: durable.clone(),
+        lease_free,
         told,
     };
     tokio::spawn(observer.run());
@@ -142,6 +144,7 @@ struct Observer {
     ask: Arc<Notify>,
     standing: watch::Receiver<Standing>,
     durable: watch::Sender<Durable>,
+    lease_free: Arc<Notify>,
     told: watch::Sender<Option<Elsewhere>>,
 }
 
@@ -221,6 +224,9 @@ impl Observer {
             open.client.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
             raise(&self.durable, Durable { seen, position });
         }
+        if row.get(4) {
+            self.lease_free.notify_one();
+        }
         let address: Option<String> = row.get(3);
         *session = Some(open);
         Ok(address.map(|address| Elsewhere { seen, address }))
@@ -234,7 +240,7 @@ struct Session {
 
 /// The last batch, and the address of whoever made it if that one may still write.
 const LOOK: &str = "select b.epoch, b.batch, b.last_position,
-        case when l.epoch = b.epoch and l.expires_at > clock_timestamp() then l.address end
+        case when l.epoch = b.epoch and l.expires_at > clock_timestamp() then l.address end, l.expires_at <= clock_timestamp()
  from (select epoch, batch, last_position from journal.batches order by batch desc limit 1) b cross join journal.lease l";
 
 impl Session {

@@ -40,7 +40,7 @@ use sha2::{Digest, Sha256};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -170,13 +170,13 @@ impl Journal {
         let pool = database.pool(Role::Writer, options.pool_size, BY_KEY);
         let (look_ups, loads) = (Combiner::new(pool.clone()), Combiner::new(pool.clone()));
         let heads = Mutex::new(LruCache::new(LOADED_HEADS_MAX));
-        let way = options
-            .forward
-            .clone()
-            .map(|forward| elsewhere::look(database, forward, standing.clone(), durable_tx.clone()));
+        let lease_free = Arc::new(Notify::new());
+        let way = options.forward.clone().map(|forward| {
+            elsewhere::look(database, forward, standing.clone(), durable_tx.clone(), lease_free.clone())
+        });
         let append_timeout = options.append_timeout;
         let inner = Inner { pool, look_ups, loads, heads, requests, standing, durable, way, append_timeout };
-        let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx });
+        let task = writer(options, Seat { requests: received, standing: standing_tx, durable: durable_tx, lease_free });
         (Journal { inner: Arc::new(inner) }, task)
     }
 

@@ -235,6 +235,27 @@ async fn when_the_writers_node_dies_another_takes_over_and_goes_on_with_what_it_
     assert_eq!(scene.payloads(&first.journal, &key(t, 1)).await, ["1", "2", "3"]);
 }
 
+#[tokio::test]
+async fn a_lease_that_is_given_back_is_taken_up_long_before_it_would_have_run_out() {
+    let scene = Scene::new().await;
+    let (first, second) = (scene.node("first", LONG).await, scene.node("second", LONG).await);
+    let t = tenant();
+    first
+        .journal
+        .append(append(t, Uuid::from_u128(1), 0, vec![event("1")]), Known::default())
+        .await
+        .expect("an append");
+    first.journal.shutdown().await;
+    // It was for ten minutes.
+    second
+        .journal
+        .append(append(t, Uuid::from_u128(1), 1, vec![event("2")]), Known::default())
+        .await
+        .expect("an append");
+    assert!(leads(&second.journal));
+    assert_eq!(scene.payloads(&second.journal, &key(t, 1)).await, ["1", "2"]);
+}
+
 /// The request or its answer is lost, then the writer's node dies: it is written exactly once all the same, whether
 /// the caller named the command, and whether it vouches for versions that it has seen.
 async fn lost(fate: Fate, fresh: bool, vouched: bool) {

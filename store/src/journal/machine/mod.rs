@@ -170,6 +170,11 @@ impl Writer {
                     }
                 }
             }
+            Input::LeaseFree => {
+                if let Phase::Idle { retry_at } = &mut self.phase {
+                    *retry_at = now.mono_us;
+                }
+            }
             Input::Session(session, input) => {
                 if session == self.session && !matches!(self.phase, Phase::Idle { .. } | Phase::Stopped) {
                     self.session_input(now, input, out);

@@ -184,6 +184,8 @@ pub enum Input {
     Request(Box<Prepared>),
     /// Finish what is queued, then stop.
     Shutdown,
+    /// Nobody holds the lease, as far as somebody has seen: worth asking for before it was to run out.
+    LeaseFree,
     /// A reply of the session with this number.
     Session(u64, SessionInput),
 }
