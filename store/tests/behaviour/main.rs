@@ -12,6 +12,7 @@ mod conflict;
 mod cqrs;
 mod deadline;
 mod durability;
+mod fairness;
 mod fence;
 mod follow;
 mod idempotency;
