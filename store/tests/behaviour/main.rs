@@ -13,6 +13,7 @@ mod cqrs;
 mod deadline;
 mod durability;
 mod elsewhere;
+mod fairness;
 mod fence;
 mod follow;
 mod idempotency;

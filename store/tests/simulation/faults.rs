@@ -27,9 +27,11 @@ pub(crate) enum Fault {
     ClockJumps(usize),
     /// The database's clock moves: leases end early or late.
     DatabaseClock,
+    /// One tenant sends more than fits into a batch.
+    Flood(usize),
 }
 
-const KINDS: usize = 28;
+const KINDS: usize = 32;
 
 /// How often all callers come at once.
 const RUSH_US: Micros = 120_000;
@@ -56,6 +58,7 @@ impl World {
                 19 => Fault::ClockSlips(node),
                 20..=22 => Fault::ClockJumps(node),
                 23 => Fault::DatabaseClock,
+                24..=27 => Fault::Flood(node),
                 _ => Fault::Tangle,
             };
             let at = self.rng.range(30_000, HEAL_AT - 300_000);
@@ -150,6 +153,10 @@ impl World {
             Fault::DatabaseClock => {
                 let by = self.rng.range(-300_000, 500_000);
                 self.server.clock_offset_us = (self.server.clock_offset_us + by).clamp(-SKEW_US_MAX, SKEW_US_MAX);
+            }
+            Fault::Flood(node) => {
+                let node = aim(node, self);
+                self.flood(node);
             }
         }
     }

@@ -11,6 +11,7 @@ mod appending;
 mod checker;
 mod client;
 mod database;
+mod fairness;
 mod faults;
 mod follower;
 mod history;
@@ -104,7 +105,7 @@ fn no_seed_breaks_a_promise_and_every_danger_is_met() {
 }
 
 /// What must really have happened, or the simulation would be testing nothing.
-const DANGERS: [&str; 37] = [
+const DANGERS: [&str; 39] = [
     "answered_done",
     "answered_duplicate",
     "answered_failed",
@@ -126,6 +127,7 @@ const DANGERS: [&str; 37] = [
     "data_refused",
     "decided_from_cache",
     "follower_lost_session",
+    "floods",
     "found_by_look_up",
     "handed_out",
     "keys_taken",
@@ -135,6 +137,7 @@ const DANGERS: [&str; 37] = [
     "lease_taken_over",
     "lost_tails",
     "old_backend_ended",
+    "passed_floods",
     "pauses",
     "settled_nothing",
     "shared_batches",

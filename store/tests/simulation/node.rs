@@ -1,5 +1,6 @@
 //! A process: its writer, its clocks and the driver's part between the writer and the world.
 
+use crate::fairness::Waits;
 use crate::random::Rng;
 use crate::server::Session;
 use crate::world::{Event, World, trace};
@@ -44,6 +45,8 @@ pub(crate) struct Node {
     /// Folded states with the moment at which they were all there was.
     pub(crate) cache: BTreeMap<StreamKey, (State, Seen)>,
     waiting: BTreeMap<Ticket, (usize, u64)>,
+    /// Requests that the writer has taken in.
+    pub(crate) waits: Waits,
 }
 
 impl Node {
@@ -69,6 +72,7 @@ impl Node {
             stopped: false,
             cache: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            waits: Waits::default(),
         }
     }
 
@@ -108,9 +112,13 @@ impl World {
             return false;
         }
         to.waiting.insert(request.ticket, (client, generation));
-        to.requests.push_back(request);
-        self.process_soon(node);
+        self.enqueue(node, request);
         true
+    }
+
+    pub(crate) fn enqueue(&mut self, node: usize, request: Box<Prepared>) {
+        self.nodes[node].requests.push_back(request);
+        self.process_soon(node);
     }
 
     fn process_soon(&mut self, node: usize) {
@@ -166,6 +174,7 @@ impl World {
         let now = Now { wall_us: at.wall(self.now), mono_us: self.now + at.mono_offset_us };
         at.wall_max_us = at.wall_max_us.max(now.wall_us);
         let mut effects = Vec::new();
+        at.waits.arrive(&inputs);
         at.writer.handle(now, inputs, &mut effects);
         let before = (at.leading, at.durable, at.stopped);
         for effect in effects {
@@ -216,6 +225,7 @@ impl World {
                         batch.members.len()
                     );
                     self.stir(batch.number ^ batch.epoch << 32);
+                    self.check_waits(node, batch);
                 }
                 if let Some(session) = self.nodes[node].session.clone().filter(|s| s.number == number) {
                     self.send(&session, step);
@@ -241,6 +251,7 @@ impl World {
         trace!(self, "node {node}: answers ticket {ticket}: {answer:?}");
         self.check_answer(node, ticket, &answer);
         self.history.submission_answered(ticket, answer.clone());
+        self.nodes[node].waits.answered(ticket);
         if let Some((client, generation)) = self.nodes[node].waiting.remove(&ticket) {
             let delay = self.rng.range(5, 200);
             self.after(delay, Event::ClientAnswer(client, generation, answer));

@@ -1,5 +1,6 @@
 //! From the queue to one batch: each request is checked alone, and refused alone.
 
+use super::queue::{Deferred, Room};
 use super::types::*;
 use super::window::{Answers, CommandEntry, Overlay};
 use super::{Effect, Writer};
@@ -32,36 +33,26 @@ enum Verdict {
 impl Writer {
     pub(super) fn build(&mut self, now: Now, out: &mut Vec<Effect>) {
         let mut parts = Parts::new(self, now);
+        let mut deferred = Deferred::default();
         if let Some(group) = self.groups.pop_front() {
-            let mut later = Vec::new();
             for request in group {
-                self.place(request, &mut parts, &mut later, out);
+                self.place(request, &mut parts, &mut deferred, out);
             }
-            if !later.is_empty() {
-                self.groups.push_front(later);
+            let deferred = deferred.into_requests();
+            if !deferred.is_empty() {
+                self.groups.push_front(deferred);
             }
         } else {
-            let mut later = Vec::new();
             // Half of those who wait: their flush is then under way while the other half is inserted, and
             // nobody waits for the whole of a large batch.
             let members_max = self.queue.len().div_ceil(2).max(SPLIT_MIN);
-            while let Some(next) = self.queue.front() {
-                let full = parts.members.len() >= members_max
-                    || parts.events.len() + next.append.events() > self.config.batch_events_max
-                    || parts.bytes + next.append.bytes() > self.config.batch_bytes_max;
-                let beyond = parts.next_position + next.append.events() as u64 > self.partitions_up_to;
-                if beyond || (full && !parts.members.is_empty()) {
-                    break;
-                }
-                if let Some(request) = self.queue.pop_front() {
-                    self.queue_bytes -= request.append.bytes();
-                    self.place(request, &mut parts, &mut later, out);
-                }
+            let share = self.queue.share(&self.config, now.mono_us);
+            while let Some(request) =
+                self.queue.take(&parts.room(&self.config, members_max, self.partitions_up_to), share)
+            {
+                self.place(request, &mut parts, &mut deferred, out);
             }
-            for request in later.into_iter().rev() {
-                self.queue_bytes += request.append.bytes();
-                self.queue.push_front(request);
-            }
+            self.queue.end_round(deferred);
         }
         if parts.members.is_empty() {
             return;
@@ -72,18 +63,12 @@ impl Writer {
         self.in_flight = Some(building);
     }
 
-    fn place(
-        &mut self,
-        request: Arc<Prepared>,
-        parts: &mut Parts,
-        later: &mut Vec<Arc<Prepared>>,
-        out: &mut Vec<Effect>,
-    ) {
-        // An earlier attempt that waits for the next batch is not decided yet.
-        let waits = request.asks && later.iter().any(|l| l.append.command.names(&request.append.command));
+    fn place(&mut self, request: Arc<Prepared>, parts: &mut Parts, deferred: &mut Deferred, out: &mut Vec<Effect>) {
+        // An earlier attempt that waits for the next batch, or in another lane, is not decided yet.
+        let waits = deferred.precedes(&request) || request.asks && self.queue.is_away(&request.append.command);
         match if waits { Verdict::Later } else { self.judge(&request, parts) } {
             Verdict::Take => parts.take(request, self),
-            Verdict::Later => later.push(request),
+            Verdict::Later => deferred.push(request),
             Verdict::Answer(answer) => out.push(Effect::Answer(request.ticket, answer)),
             Verdict::AnswerAfter(batch, answer) if batch <= self.durable => {
                 out.push(Effect::Answer(request.ticket, answer));
@@ -196,6 +181,17 @@ impl Parts {
             events: Vec::new(),
             overlay: Overlay::default(),
             last_positions: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// What else fits.
+    fn room(&self, config: &Config, members_max: usize, partitions_up_to: u64) -> Room {
+        Room {
+            empty: self.members.is_empty(),
+            requests: members_max.saturating_sub(self.members.len()),
+            events: config.batch_events_max.saturating_sub(self.events.len()),
+            bytes: config.batch_bytes_max.saturating_sub(self.bytes),
+            positions: partitions_up_to.saturating_sub(self.next_position),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The writer as a sans-IO state machine: inputs in, effects out, no clock, no socket, no task.
 //!
-//! It decides who may write (lease, takeover, fence), what goes into which batch (conflicts,
+//! It decides who may write (lease, takeover, fence), what goes into which batch (fair shares, conflicts,
 //! duplicates, deadlines, bisection) and when an answer may be given (durability). The driver
 //! carries out effects against PostgreSQL; the simulation carries them out against a model of it.
 //!
@@ -12,12 +12,16 @@
 //!   prepared before the window is told to look again.
 
 mod build;
+mod queue;
+#[cfg(test)]
+mod tests;
 mod types;
 mod window;
 
 pub use types::*;
 
 use crate::system::{Micros, Now};
+use queue::Queue;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use window::{Heads, Window};
@@ -53,8 +57,7 @@ pub struct Writer {
     partitions_up_to: u64,
     ensuring: bool,
 
-    queue: VecDeque<Arc<Prepared>>,
-    queue_bytes: usize,
+    queue: Queue,
     /// Parts of a batch that failed, tried apart from the rest, front first.
     groups: VecDeque<Vec<Arc<Prepared>>>,
     in_flight: Option<build::Building>,
@@ -94,8 +97,7 @@ impl Writer {
             partition_size: 0,
             partitions_up_to: 0,
             ensuring: false,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            queue: Queue::default(),
             groups: VecDeque::new(),
             in_flight: None,
             held: Held::new(),
@@ -161,7 +163,7 @@ impl Writer {
     fn take(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Tick => {}
-            Input::Request(request) => self.request(request, out),
+            Input::Request(request) => self.request(now, request, out),
             Input::Shutdown => {
                 if self.stopping.is_none() {
                     self.stopping = Some("the server is shutting down".into());
@@ -183,19 +185,14 @@ impl Writer {
         }
     }
 
-    fn request(&mut self, request: Box<Prepared>, out: &mut Vec<Effect>) {
+    fn request(&mut self, now: Now, request: Box<Prepared>, out: &mut Vec<Effect>) {
         let ticket = request.ticket;
         if let Some(reason) = &self.stopping {
             out.push(Effect::Answer(ticket, Answer::Unavailable(reason.clone())));
         } else if !self.is_leading() {
             out.push(Effect::Answer(ticket, Answer::Unavailable("this node is not the writer at the moment".into())));
-        } else if self.queue.len() >= self.config.queue_requests_max
-            || self.queue_bytes + request.append.bytes() > self.config.queue_bytes_max
-        {
-            out.push(Effect::Answer(ticket, Answer::Overloaded));
-        } else {
-            self.queue_bytes += request.append.bytes();
-            self.queue.push_back(Arc::from(request));
+        } else if let Err(refused) = self.queue.admit(&self.config, now.mono_us, request) {
+            out.push(Effect::Answer(refused.ticket, Answer::Overloaded));
         }
     }
 
@@ -392,11 +389,10 @@ impl Writer {
     }
 
     fn drop_queue(&mut self, reason: &str, out: &mut Vec<Effect>) {
-        let waiting = self.groups.drain(..).flatten().chain(self.queue.drain(..));
+        let waiting = self.groups.drain(..).flatten().chain(self.queue.drain());
         for request in waiting {
             out.push(Effect::Answer(request.ticket, Answer::Unavailable(reason.to_owned())));
         }
-        self.queue_bytes = 0;
     }
 
     fn stop(&mut self, out: &mut Vec<Effect>) {
@@ -447,7 +443,7 @@ impl Writer {
             return;
         }
         // An append may be larger than a partition, and must not wait for one that nobody makes.
-        let ahead = self.queue.front().map_or(0, |next| next.append.events() as u64).max(self.partition_size);
+        let ahead = (self.queue.next_events() as u64).max(self.partition_size);
         if !self.ensuring && self.partitions_up_to < self.next_position + ahead {
             self.ensuring = true;
             out.push(Effect::Do(self.session, Do::EnsurePartitions { up_to: self.next_position + 2 * ahead }));

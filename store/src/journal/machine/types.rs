@@ -18,6 +18,12 @@ pub struct Config {
     pub batch_bytes_max: usize,
     pub queue_requests_max: usize,
     pub queue_bytes_max: usize,
+    /// Of the queue, what one tenant may take up: beyond it only this tenant is refused.
+    pub tenant_requests_max: usize,
+    pub tenant_bytes_max: usize,
+    /// Of a batch, what one tenant may take up where others write as well: events, or KiB where these are more.
+    /// A single larger request is still placed, as the first of its batch.
+    pub batch_share_max: usize,
     /// Remembered changes (streams, commands, unique keys).
     pub window_entries_max: usize,
     /// Remembered tree edges of tenants.
@@ -41,6 +47,9 @@ impl Default for Config {
             batch_bytes_max: 16 << 20,
             queue_requests_max: 16_384,
             queue_bytes_max: 128 << 20,
+            tenant_requests_max: 4_096,
+            tenant_bytes_max: 32 << 20,
+            batch_share_max: 32,
             window_entries_max: 200_000,
             heads_max: 50_000,
             flushers: 8,
