@@ -5,6 +5,7 @@ mod energy;
 mod filters;
 mod harness;
 mod lanes;
+mod parking;
 mod platform;
 mod platform_pages;
 mod reading;
