@@ -53,6 +53,7 @@ fn ready(health: &Health) -> Response {
                 "version": model.version,
                 "lanes": model.lanes.len(),
                 "stopped": stopped,
+                "parked": model.lanes.iter().map(|l| l.parked).sum::<usize>(),
                 "lagMax": model.lanes.iter().map(|l| l.lag).max().unwrap_or(0),
             })
         })

@@ -14,6 +14,7 @@ pub mod platform;
 pub mod reads;
 pub mod request;
 pub mod scalars;
+pub mod stale;
 pub mod tail;
 
 use async_graphql::{MergedObject, MergedSubscription, Schema};
@@ -56,6 +57,7 @@ pub fn schema(parts: impl Into<Arc<Parts>>) -> DaybookSchema {
     let parts = parts.into();
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .extension(crate::transport::SpecNulls)
+        .extension(stale::TellStale)
         .data(platform::loaders::Rows::loader(parts.reads.reader().clone()))
         .data(energy::loader::Series::loader(parts.reads.reader().clone()))
         .data::<Arc<Parts>>(parts)

@@ -70,6 +70,13 @@ impl Reads {
             match self.progress.wait(model, lanes, position, deadline).await {
                 Ok(()) => {}
                 Err(WaitError::Unknown(name)) => return Err(internal(&WaitError::Unknown(name))),
+                Err(parked @ WaitError::Parked { .. }) => {
+                    tracing::warn!(reason = %parked, read_model = model, "a read did not see a write that is parked");
+                    return Err(error(
+                        Code::Stale,
+                        "what was written cannot be shown at the moment: the write is safe and shows once its cause is mended",
+                    ));
+                }
                 Err(late) => {
                     tracing::warn!(reason = %late, read_model = model, "a read did not see a write in time");
                     return Err(error(
@@ -80,6 +87,11 @@ impl Reads {
             }
         }
         Ok(())
+    }
+
+    /// Whether a read model leaves events of these tenants out for now.
+    pub(crate) fn is_stale(&self, model: &str, lanes: Lanes) -> bool {
+        self.progress.parked(model, lanes).is_ok_and(|streams| streams > 0)
     }
 
     /// The journal position of a position that the caller has from an answer; none for the beginning.
@@ -168,6 +180,13 @@ pub(crate) fn failed(failure: ReadError) -> Error {
             Code::CursorExpired,
             "changes that old are no longer kept: read the present state, then subscribe from its position",
         ),
+        ReadError::Parked { read_model } => {
+            tracing::warn!(read_model, "a subscription waits for an event that cannot be applied");
+            error(
+                Code::Stale,
+                "an event of the tenant cannot be shown at the moment, and what came after it not in order: subscribe again later, from the last position seen",
+            )
+        }
         ReadError::ForeignCursor => error(Code::BadUserInput, failure.to_string()),
         ReadError::NotBuilt(_) => error(Code::Unavailable, "the read model is being made: try again in a moment"),
         ReadError::Database(database) if database.is_connection() => {

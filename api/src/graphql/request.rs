@@ -6,6 +6,7 @@ use super::Parts;
 use super::audit::door::denied;
 use super::errors::{Code, UserError, error, of_execution};
 use super::scalars::{BigInt, Position};
+use super::stale;
 use crate::transport::{AtLeast, Caller, CorrelationId};
 use async_graphql::{Context, Result, SimpleObject};
 use daybook_app::{Call, Credential, Denied, ExecuteError, Executed, may};
@@ -54,10 +55,11 @@ pub(crate) async fn at_least(
         None => parts.reads.last_write(credential(ctx)?.actor.id),
     };
     // Checkpoints are positions of the whole journal: a write to another tenant shows when these lanes are past it.
-    match position {
-        Some(position) => parts.reads.wait(models, lanes, position).await,
-        None => Ok(()),
+    if let Some(position) = position {
+        parts.reads.wait(models, lanes, position).await?;
     }
+    stale::note(ctx, parts, models, lanes);
+    Ok(())
 }
 
 /// The tenant position that a subscription goes on from.

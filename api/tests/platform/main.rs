@@ -4,4 +4,5 @@ mod grants;
 mod harness;
 mod ingest;
 mod people;
+mod stale;
 mod strangers;

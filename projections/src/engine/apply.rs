@@ -1,6 +1,7 @@
 //! One transaction: checkpoint, rows and change rows of a batch, all or nothing.
 
 use super::model::{ApplyError, OpenedEvent, ReadModel, RowKey};
+use super::parking::{self, Aside, Parked, StreamName};
 use super::projected::{Projected, guarded};
 use super::{int, signed};
 use chrono::{DateTime, Utc};
@@ -22,15 +23,31 @@ pub(super) struct Batch {
     pub(super) up_to: u64,
     /// The lanes' events in (after, up to] that the read model wants.
     pub(super) events: Vec<OpenedEvent>,
+    /// What is left aside of (after, up to]: events of streams that are parked, in order.
+    pub(super) aside: Vec<Aside>,
     /// The event at which it ends early.
     pub(super) stop: Option<Stop>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write but a checkpoint.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.events.is_empty() && !self.aside.iter().any(|event| event.place.position <= self.up_to)
+    }
 }
 
 /// An event that cannot be applied.
 #[derive(Debug)]
 pub(super) struct Stop {
     pub(super) position: u64,
+    pub(super) stream: StreamName,
     pub(super) error: ApplyError,
+}
+
+impl Stop {
+    pub(super) fn at(event: &RecordedEvent, error: ApplyError) -> Self {
+        Stop { position: event.position, stream: StreamName::of(event), error }
+    }
 }
 
 pub(super) struct Applied {
@@ -38,15 +55,17 @@ pub(super) struct Applied {
     pub(super) position: u64,
     /// The checkpoint now.
     pub(super) stored: u64,
+    /// What was left aside, by stream.
+    pub(super) parked: Vec<Parked>,
     /// Everything before this event is applied, this one is not.
     pub(super) stop: Option<Stop>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApplyFailure {
-    /// A checkpoint is not where it was thought to be: somebody else has moved it, or the version is
-    /// no longer kept. Nothing was changed.
-    #[error("the checkpoint has moved")]
+    /// A checkpoint is not where it was thought to be, or a stream is not parked as it was: somebody else has moved
+    /// it, or the version is no longer kept. Nothing was changed.
+    #[error("the checkpoint or what is parked has moved")]
     Moved,
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -67,6 +86,16 @@ pub(super) async fn open<M: Projected>(
     (after, up_to): (u64, u64),
     recorded: Vec<RecordedEvent>,
 ) -> Batch {
+    let (events, stop) = open_events::<M>(sealer, recorded).await;
+    let up_to = stop.as_ref().map_or(up_to, |stop| stop.position - 1);
+    Batch { lanes, stored, after, up_to, events, aside: Vec::new(), stop }
+}
+
+/// Opens events, up to one that does not open.
+pub(super) async fn open_events<M: Projected>(
+    sealer: &Sealer,
+    recorded: Vec<RecordedEvent>,
+) -> (Vec<OpenedEvent>, Option<Stop>) {
     let mut events = Vec::with_capacity(recorded.len());
     for event in recorded {
         if !M::OPENS {
@@ -79,12 +108,12 @@ pub(super) async fn open<M: Projected>(
                 events.push(OpenedEvent::new(event, payload));
             }
             Err(error) => {
-                let stop = Stop { position: event.position, error: error.into() };
-                return Batch { lanes, stored, after, up_to: event.position - 1, events, stop: Some(stop) };
+                let stop = Stop::at(&event, error.into());
+                return (events, Some(stop));
             }
         }
     }
-    Batch { lanes, stored, after, up_to, events, stop: None }
+    (events, None)
 }
 
 /// # Errors
@@ -109,12 +138,16 @@ pub(super) async fn apply<M: Projected>(
         position = refused.position - 1;
         stop = Some(refused);
         if position == batch.after {
-            return Ok(Applied { position, stored: batch.stored, stop });
+            return Ok(Applied { position, stored: batch.stored, parked: Vec::new(), stop });
         }
         advance(&tx, M::NAME, version, &batch.lanes, batch.up_to, position, times.now).await?;
     }
+    let parked = parking::by_stream(batch.aside, position, times.now);
+    if !parked.is_empty() && !parking::store(&tx, M::NAME, version, &parked).await? {
+        return Err(ApplyFailure::Moved);
+    }
     tx.commit().await.map_err(DatabaseError::Query)?;
-    Ok(Applied { position, stored: position, stop })
+    Ok(Applied { position, stored: position, parked, stop })
 }
 
 /// Folds events into their rows, up to one that cannot be folded.
@@ -147,7 +180,7 @@ pub(super) async fn fold_rows<M: ReadModel>(
                 if let Some(before) = before {
                     rows.insert(key, before);
                 }
-                stop = Some(Stop { position: event.position, error });
+                stop = Some(Stop::at(event, error));
                 break;
             }
         }
@@ -181,7 +214,8 @@ pub(super) async fn advance(
 }
 
 /// Read model, version, lanes, after, up to, now.
-const ADVANCE: &str = "update projection.checkpoints set position = $5, updated_at = $6
+const ADVANCE: &str = "update projection.checkpoints set position = $5, updated_at = $6,
+     stopped_position = null, stopped_reason = null, stopped_at = null
  where read_model = $1 and version = $2 and lane = any($3) and position = $4 returning lane";
 
 /// Change rows as columns.

@@ -3,16 +3,18 @@
 //! The runner never waits for a lane. When the queue is full it deals past it, and the lane, once
 //! it has time again, reads the gap from the journal. So nothing is skipped and nobody is held up.
 
-use super::apply::{Applied, ApplyFailure, Times, apply, open};
+use super::apply::{Applied, ApplyFailure, Stop, Times, apply, open};
 use super::model::lane_of;
+use super::parking::{self, Aside, Place, StreamName};
 use super::progress::{LaneSet, LaneStatus};
 use super::projected::Projected;
-use super::{Context, int, unsigned};
+use super::retry::Retries;
+use super::{Context, int, signed, unsigned};
 use chrono::TimeDelta;
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::RecordedEvent;
 use daybook_store::journal::follow::{FollowError, Follower};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -42,6 +44,11 @@ pub(super) struct Lane<M> {
     /// Only while a gap is being read.
     follower: Option<(Follower, OwnedSemaphorePermit)>,
     batch_max: usize,
+    /// Streams that the next batch parks, and why.
+    condemned: BTreeMap<StreamName, String>,
+    /// Events that an operator has left out.
+    pub(super) skips: BTreeSet<u64>,
+    pub(super) retries: Retries,
     model: PhantomData<fn() -> M>,
 }
 
@@ -52,10 +59,21 @@ struct Trouble {
     transient: bool,
 }
 
-enum Step {
+pub(super) enum Step {
     Applied,
+    /// What a stream is parked for is known; nothing is committed of it yet.
+    Condemned,
+    /// A parked stream was tried again.
+    Retried,
     Moved,
     /// The runner has ended.
+    Over,
+}
+
+enum Next {
+    Work(Work),
+    /// A parked stream is due to be tried again.
+    Retry,
     Over,
 }
 
@@ -66,8 +84,11 @@ impl<M: Projected> Lane<M> {
         number: u16,
         queue: mpsc::Receiver<Work>,
         dealt: watch::Receiver<u64>,
+        skips: BTreeSet<u64>,
     ) -> Self {
         let batch_max = context.parts.options.batch_max.max(1);
+        // What was parked before a start is tried at once: the program may be another one now.
+        let retries = Retries::of(&set.parked(number), tokio::time::Instant::now());
         Lane {
             context,
             set,
@@ -77,12 +98,22 @@ impl<M: Projected> Lane<M> {
             held: VecDeque::new(),
             follower: None,
             batch_max,
+            condemned: BTreeMap::new(),
+            skips,
+            retries,
             model: PhantomData,
         }
     }
 
     fn position(&self) -> u64 {
         self.set.position(self.number)
+    }
+
+    pub(super) fn times(&self) -> Times {
+        let now = self.context.parts.system.utc();
+        let retention = TimeDelta::from_std(self.context.parts.options.retention).unwrap_or(TimeDelta::MAX);
+        let keep_since = now.checked_sub_signed(retention).unwrap_or(chrono::DateTime::<chrono::Utc>::MIN_UTC);
+        Times { now, keep_since }
     }
 
     pub(super) async fn run(mut self) -> Retired {
@@ -103,6 +134,7 @@ impl<M: Projected> Lane<M> {
                     self.set.set_status(self.number, LaneStatus::Running);
                     continue;
                 }
+                Ok(Step::Condemned | Step::Retried) => continue,
                 Ok(Step::Over) => return Retired,
                 Ok(Step::Moved) => None,
                 Err(trouble) => Some(trouble),
@@ -119,6 +151,7 @@ impl<M: Projected> Lane<M> {
             // What is held may begin elsewhere now; the journal still has it.
             self.held.clear();
             self.follower = None;
+            self.condemned.clear();
             match self.reload().await {
                 Ok(true) => {}
                 Ok(false) => return Retired,
@@ -145,76 +178,180 @@ impl<M: Projected> Lane<M> {
                     reason,
                     "a lane has stopped"
                 );
+                self.write_down(position, &reason).await;
             }
         }
         tokio::time::sleep(self.context.parts.options.pause(failures)).await;
     }
 
-    /// Where the lane really is; `false` when its version is no longer kept.
+    /// For those who ask from outside this process. Cleared when the lane moves.
+    async fn write_down(&self, position: u64, reason: &str) {
+        let sql = "update projection.checkpoints set stopped_position = $4, stopped_reason = $5, stopped_at = $6
+                   where read_model = $1 and version = $2 and lane = $3";
+        let now = self.context.parts.system.utc();
+        let (version, lane) = (int(self.set.version()), i32::from(self.number));
+        let written =
+            self.context.pool.query(sql, &[&M::NAME, &version, &lane, &signed(position), &reason, &now]).await;
+        if let Err(error) = written {
+            tracing::debug!(read_model = M::NAME, %error, "a stopped lane is known to this process only");
+        }
+    }
+
+    /// Where the lane really is, and what is parked; `false` when its version is no longer kept.
     async fn reload(&mut self) -> Result<bool, DatabaseError> {
-        let rows = self
-            .context
-            .pool
-            .query(
+        let session = self.context.pool.get().await?;
+        let row = session
+            .query_opt(
                 "select position from projection.checkpoints where read_model = $1 and version = $2 and lane = $3",
                 &[&M::NAME, &int(self.set.version()), &i32::from(self.number)],
             )
-            .await?;
-        let Some(row) = rows.first() else { return Ok(false) };
+            .await
+            .map_err(DatabaseError::Query)?;
+        let Some(row) = row else { return Ok(false) };
         let position = unsigned(row.get(0));
+        let limit = i64::try_from(self.context.parts.options.parked_max).unwrap_or(i64::MAX);
+        let parked = parking::load(&session, M::NAME, self.set.version(), Some(self.number), limit).await?;
+        self.skips = parking::skips(&session, M::NAME).await?;
+        let parked = parked.into_iter().map(|parked| (parked.stream.clone(), parked)).collect();
+        self.retries.keep(&parked);
         self.set.set_stored(self.number, position);
-        self.set.set_position(self.number, position);
+        self.set.set_position_and_parked(self.number, position, Arc::new(parked));
         Ok(true)
     }
 
     async fn step(&mut self) -> Result<Step, Trouble> {
-        let Some(work) = self.next().await? else { return Ok(Step::Over) };
-        let first = work.events.first().map_or(work.up_to, |event| event.position);
+        let work = match self.next().await? {
+            Next::Work(work) => work,
+            Next::Retry => return Ok(self.retry_next().await),
+            Next::Over => return Ok(Step::Over),
+        };
         let parts = &self.context.parts;
         // Opened before a session is taken: opening may need one of its own.
         let (stored, range) = (self.set.stored(self.number), (work.after, work.up_to));
         if stored > work.after {
             return Ok(Step::Moved);
         }
-        let batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], stored, range, work.events).await;
+        let (events, aside) = self.sort_out(work.events);
+        let mut batch = open::<M>(&parts.sealer, vec![i32::from(self.number)], stored, range, events).await;
+        batch.aside = aside;
         // Where nothing changes, the runner stores the checkpoint with those of others.
-        let applied = if batch.events.is_empty() {
-            Applied { position: batch.up_to, stored, stop: batch.stop }
+        let applied = if batch.changes_nothing() {
+            Applied { position: batch.up_to, stored, parked: Vec::new(), stop: batch.stop }
         } else {
-            let now = parts.system.utc();
-            let retention = TimeDelta::from_std(parts.options.retention).unwrap_or(TimeDelta::MAX);
-            let keep_since = now.checked_sub_signed(retention).unwrap_or(chrono::DateTime::<chrono::Utc>::MIN_UTC);
-            let database = |error: DatabaseError| Trouble {
+            let first = batch.events.first().map_or(batch.up_to, |event| event.position);
+            let alone = match &batch.events[..] {
+                [event] => Some((event.position, StreamName::of(event))),
+                _ => None,
+            };
+            let database = |error: &DatabaseError| Trouble {
                 position: first,
                 reason: error.to_string(),
                 transient: error.is_connection(),
             };
-            let mut session = self.context.pool.get().await.map_err(database)?;
-            match apply::<M>(&mut session, self.set.version(), batch, Times { now, keep_since }).await {
+            let mut session = self.context.pool.get().await.map_err(|error| database(&error))?;
+            match apply::<M>(&mut session, self.set.version(), batch, self.times()).await {
                 Ok(applied) => applied,
                 Err(ApplyFailure::Moved) => return Ok(Step::Moved),
-                Err(ApplyFailure::Database(error)) => return Err(database(error)),
+                Err(ApplyFailure::Database(error)) => {
+                    let trouble = database(&error);
+                    return match alone {
+                        Some((position, stream)) if parking::is_of_the_event(&error) => {
+                            // Held again: nothing of this piece was applied.
+                            self.condemn(stream, Trouble { position, ..trouble })
+                        }
+                        _ => Err(trouble),
+                    };
+                }
             }
         };
-        self.set.set_stored(self.number, applied.stored);
-        self.set.set_position(self.number, applied.position);
+        self.settle(&applied);
         match applied.stop {
             None => Ok(Step::Applied),
-            Some(stop) => {
+            Some(Stop { position, stream, error }) => {
+                let trouble = Trouble { position, reason: error.reason(), transient: error.is_transient() };
+                if error.is_of_the_event() {
+                    return self.condemn(stream, trouble);
+                }
                 // It is known which event it is: no need to look for it one by one.
                 self.batch_max = 1;
-                Err(Trouble {
-                    position: stop.position,
-                    reason: stop.error.reason(),
-                    transient: stop.error.is_transient(),
-                })
+                Err(trouble)
             }
         }
     }
 
-    /// What to apply next; waits for it. `None` when the runner has ended.
-    async fn next(&mut self) -> Result<Option<Work>, Trouble> {
+    /// Tells what to apply from what belongs to a stream that is parked, or will be.
+    fn sort_out(&self, events: Vec<RecordedEvent>) -> (Vec<RecordedEvent>, Vec<Aside>) {
+        let parked = self.set.parked(self.number);
+        if parked.is_empty() && self.condemned.is_empty() && self.skips.is_empty() {
+            return (events, Vec::new());
+        }
+        let (mut kept, mut aside) = (Vec::with_capacity(events.len()), Vec::new());
+        for event in events {
+            let stream = StreamName::of(&event);
+            let reason = self.condemned.get(&stream);
+            if reason.is_some() || parked.contains_key(&stream) {
+                let (lane, place, reason) = (self.number, Place::of(&event), reason.cloned());
+                aside.push(Aside { stream, lane, place, reason });
+            } else if !self.skips.contains(&event.position) {
+                kept.push(event);
+            }
+        }
+        (kept, aside)
+    }
+
+    /// Parks the stream from its next event on, which is the one of the trouble; the rest of the lane goes on.
+    ///
+    /// # Errors
+    /// When as many streams are parked as may be.
+    fn condemn(&mut self, stream: StreamName, trouble: Trouble) -> Result<Step, Trouble> {
+        let parked = self.set.parked(self.number).len() + self.condemned.len();
+        if parked >= self.context.parts.options.parked_max {
+            self.batch_max = 1;
+            let reason = format!("{parked} streams are parked, the most there may be, and now: {}", trouble.reason);
+            return Err(Trouble { reason, ..trouble });
+        }
+        tracing::error!(
+            read_model = M::NAME,
+            version = self.set.version(),
+            lane = self.number,
+            position = trouble.position,
+            stream = stream.kind,
+            reason = trouble.reason,
+            "an event cannot be applied; its stream is parked, the others go on"
+        );
+        let reason = if trouble.reason.is_empty() { "refused without a reason".to_owned() } else { trouble.reason };
+        self.condemned.insert(stream, reason);
+        Ok(Step::Condemned)
+    }
+
+    /// Takes note of what was committed.
+    fn settle(&mut self, applied: &Applied) {
+        self.set.set_stored(self.number, applied.stored);
+        if applied.parked.is_empty() {
+            self.set.set_position(self.number, applied.position);
+            return;
+        }
+        let mut parked = self.set.parked(self.number);
+        let streams = Arc::make_mut(&mut parked);
+        for added in &applied.parked {
+            match streams.get_mut(&added.stream) {
+                Some(known) => known.extend(added),
+                None => {
+                    self.condemned.remove(&added.stream);
+                    self.retries.add(added.stream.clone(), self.context.parts.options.unpark_pause(1));
+                    streams.insert(added.stream.clone(), added.clone());
+                }
+            }
+        }
+        self.set.set_position_and_parked(self.number, applied.position, parked);
+    }
+
+    /// What to do next; waits for it.
+    async fn next(&mut self) -> Result<Next, Trouble> {
         loop {
+            if self.retries.are_due() {
+                return Ok(Next::Retry);
+            }
             // In this order: what was dealt before the first is in the queue, was dealt past this lane, or is part of its
             // position by the time of the last.
             let dealt = *self.dealt.borrow_and_update();
@@ -228,20 +365,22 @@ impl<M: Projected> Lane<M> {
             match self.held.front() {
                 Some(work) if work.after <= position => {
                     self.follower = None;
-                    return Ok(Some(self.take(position)));
+                    return Ok(Next::Work(self.take(position)));
                 }
-                Some(_) => return self.read_gap(position).await.map(Some),
-                None if dealt > position => return self.read_gap(position).await.map(Some),
+                Some(_) => return self.read_gap(position).await.map(Next::Work),
+                None if dealt > position => return self.read_gap(position).await.map(Next::Work),
                 None => {
                     self.follower = None;
                     tokio::select! {
                         work = self.queue.recv() => match work {
                             Some(work) => self.held.push_back(work),
-                            None => return Ok(None),
+                            None => return Ok(Next::Over),
                         },
                         dealt = self.dealt.changed() => if dealt.is_err() {
-                            return Ok(None);
+                            return Ok(Next::Over);
                         },
+                        () = self.set.retry_asked(self.number) => self.retries.hurry(),
+                        () = self.retries.due() => {}
                     }
                 }
             }

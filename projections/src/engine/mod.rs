@@ -2,8 +2,9 @@
 //!
 //! One runner per read model follows the journal and deals each page out to lanes (lane = hash of
 //! the tenant). A lane commits rows, change rows and its checkpoint in one transaction, so that
-//! nothing is applied twice or left out, whatever is killed when. A lane that is slow or stopped
-//! holds up nobody else; it skips nothing either.
+//! nothing is applied twice or left out, whatever is killed when. An event that cannot be applied parks
+//! its own stream; a lane that is slow or stopped holds up no other lane. Nothing is skipped but what an
+//! operator decides to skip.
 //!
 //! Refuses to fire reactions: those follow the journal themselves, and never a rebuild.
 
@@ -11,22 +12,26 @@ mod apply;
 mod lane;
 mod model;
 mod observe;
+mod parking;
 mod progress;
 mod projected;
 mod rebuild;
 mod retention;
+mod retry;
 mod runner;
 mod series;
 mod table;
 mod versions;
 
 pub use model::{ApplyError, OpenedEvent, ReadModel, RowKey, lane_of};
+pub use parking::{Parked, Place, SkipError, StreamName};
 pub use progress::{Health, LaneHealth, LaneStatus, Lanes, ModelHealth, Progress, WaitError};
 pub use rebuild::{RebuildError, RebuildProgress, Rebuilt};
 pub use retention::purge;
 pub use series::SeriesModel;
 pub use versions::VersionError;
 
+use chrono::{DateTime, Utc};
 use daybook_store::database::{Database, Pool, Role};
 use daybook_store::journal::Standing;
 use daybook_store::journal::follow::Source;
@@ -64,6 +69,11 @@ pub struct Options {
     /// The first and the longest pause before a stopped lane tries again.
     pub retry_min: Duration,
     pub retry_max: Duration,
+    /// Streams that a lane may have parked; at the next event that cannot be applied it stops.
+    pub parked_max: usize,
+    /// The first and the longest pause before a parked stream is tried again.
+    pub unpark_min: Duration,
+    pub unpark_max: Duration,
 }
 
 impl Default for Options {
@@ -77,6 +87,9 @@ impl Default for Options {
             purge_every: Duration::from_secs(600),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
+            parked_max: 1_000,
+            unpark_min: Duration::from_secs(1),
+            unpark_max: Duration::from_secs(600),
         }
     }
 }
@@ -84,8 +97,17 @@ impl Default for Options {
 impl Options {
     /// The pause after so many failures in a row.
     fn pause(&self, failures: u32) -> Duration {
-        self.retry_min.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.retry_max)
+        later(self.retry_min, failures).min(self.retry_max)
     }
+
+    /// The pause of a parked stream that was tried so often in vain.
+    fn unpark_pause(&self, tries: u32) -> Duration {
+        later(self.unpark_min, tries).min(self.unpark_max)
+    }
+}
+
+fn later(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
 /// What a read model is made of, besides itself.
@@ -194,6 +216,7 @@ impl Model {
 pub struct Projections {
     progress: Progress,
     source: Source,
+    pool: Pool,
     stop: Arc<watch::Sender<bool>>,
 }
 
@@ -230,6 +253,7 @@ impl Projections {
             standing,
             parts,
         });
+        let pool = context.pool.clone();
         let mut tasks = JoinSet::new();
         for model in models {
             tasks.spawn((model.run)(context.clone()));
@@ -240,7 +264,7 @@ impl Projections {
             let _ = stopped.wait_for(|stop| *stop).await;
             tasks.shutdown().await;
         });
-        (Projections { progress, source, stop: Arc::new(stop) }, task)
+        (Projections { progress, source, pool, stop: Arc::new(stop) }, task)
     }
 
     pub fn progress(&self) -> &Progress {
@@ -249,6 +273,27 @@ impl Projections {
 
     pub fn health(&self) -> Health {
         self.progress.health(position_of(&self.source))
+    }
+
+    /// Whether [`Projections::skip`] would do it: for who has to write the decision down first.
+    ///
+    /// # Errors
+    /// [`SkipError`].
+    pub async fn may_skip(&self, read_model: &str, position: u64) -> Result<(), SkipError> {
+        let session = self.pool.get().await?;
+        parking::may_skip(&session, read_model, position).await
+    }
+
+    /// Leaves the first event of a parked stream out of a read model, for good and in every version, and tries
+    /// what is behind it. The decision is in the journal before: this asks nobody for the reason.
+    ///
+    /// # Errors
+    /// [`SkipError`]; then nothing was changed.
+    pub async fn skip(&self, read_model: &str, position: u64, now: DateTime<Utc>) -> Result<(), SkipError> {
+        parking::skip(&mut self.pool.get().await?, read_model, position, now).await?;
+        // A read model that does not run here is tried again where it runs, at its time.
+        let _ = self.progress.retry(read_model, None);
+        Ok(())
     }
 
     pub fn shutdown(&self) {

@@ -19,6 +19,7 @@ use uuid::Uuid;
 ///
 /// The fold is pure and knows one row; loading, storing, checkpoints and change rows are the
 /// engine's. So a page of events costs a handful of statements, however many rows it touches.
+/// All events of a row are of one stream: an event that cannot be applied parks its stream, and with it the row.
 pub trait ReadModel: Send + Sync + 'static {
     /// `[a-z_]+`, unique: names the table, the checkpoints, the pointer.
     const NAME: &'static str;
@@ -58,7 +59,7 @@ pub trait ReadModel: Send + Sync + 'static {
     /// The row after the event; `None` is no row. Pure.
     ///
     /// # Errors
-    /// The lane stops there, visibly, and tries again; nothing is skipped.
+    /// The event's stream is parked there, visibly, and tried again; nothing is skipped.
     fn fold(row: Option<Self::Row>, event: &OpenedEvent) -> Result<Option<Self::Row>, ApplyError>;
 
     /// The rows of these keys that exist.
@@ -140,6 +141,17 @@ impl ApplyError {
     /// The database failed, not the event.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, ApplyError::Seal(SealError::Key(KeyError::Database(error))) if error.is_connection())
+    }
+
+    /// The event is at fault or what belongs to it, so that the same may not hold for its neighbours.
+    pub(super) fn is_of_the_event(&self) -> bool {
+        match self {
+            ApplyError::Codec(_) | ApplyError::Refused(_) => true,
+            ApplyError::Seal(SealError::Key(key)) => {
+                !matches!(key, KeyError::Database(_) | KeyError::ErasureList { .. })
+            }
+            ApplyError::Seal(SealError::Damaged { .. } | SealError::Json { .. }) => true,
+        }
     }
 
     /// For operators. Decoding errors quote what they found, which may be anybody's data, so only

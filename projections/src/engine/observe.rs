@@ -5,13 +5,16 @@
 //! position has seen everything up to it, long before its checkpoint says so.
 
 use super::model::lane_of;
-use super::progress::LaneSet;
+use super::parking::{self, Parked};
+use super::progress::{LaneSet, LaneStatus};
 use super::projected::Projected;
 use super::runner::{Epoch, RunError};
 use super::{Context, unsigned};
+use daybook_store::database::DatabaseError;
 use daybook_store::journal::follow::Follower;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::Row;
 
 /// How often the checkpoints of lanes with something to do are asked for.
 const BUSY: Duration = Duration::from_millis(4);
@@ -47,12 +50,13 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
     let parts = &context.parts;
     let mut epoch = Epoch::of(&parts.source);
     let seen = parts.source_position();
-    let Some((version, stored)) = look::<M>(context).await? else {
+    let Some(Looked { version, stored, parked, stopped }) = look::<M>(context).await? else {
         // Made by the node that keeps it.
         tokio::time::sleep(BUSY).await;
         return Ok(());
     };
-    let set = context.progress.begin(M::NAME, version, &stored);
+    let set = context.progress.begin(M::NAME, version, &stored, parked);
+    tell(&set, stopped);
     context.progress.set_trouble(M::NAME, None);
     // Of what is before, the checkpoints alone tell.
     let mut observed = Observed { set, seen, wanted: vec![seen; stored.len()] };
@@ -69,9 +73,12 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
                 tokio::select! {
                     events = &mut next => break events?,
                     () = tokio::time::sleep(pause) => match look::<M>(context).await? {
-                        Some((now, stored)) if now == version && stored.len() == observed.wanted.len() => {
-                            (0..).zip(stored).for_each(|(lane, stored)| observed.set.set_stored(lane, stored));
+                        Some(now) if now.version == version && now.stored.len() == observed.wanted.len() => {
+                            // Before the positions move: who waits for one must not miss what is parked.
+                            observed.set.set_all_parked(now.parked);
+                            (0..).zip(now.stored).for_each(|(lane, stored)| observed.set.set_stored(lane, stored));
                             observed.settle();
+                            tell(&observed.set, now.stopped);
                         }
                         _ => return Ok(()),
                     },
@@ -89,14 +96,36 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
     }
 }
 
-/// The version that answers, and the checkpoints of its lanes.
-async fn look<M: Projected>(context: &Context) -> Result<Option<(u32, Vec<u64>)>, RunError> {
-    let rows = context.pool.query(LOOK, &[&M::NAME]).await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let version = u32::try_from(first.get::<_, i32>(0)).unwrap_or_default();
-    Ok(Some((version, rows.iter().map(|row| unsigned(row.get(1))).collect())))
+/// The version that answers, and its lanes.
+struct Looked {
+    version: u32,
+    stored: Vec<u64>,
+    stopped: Vec<LaneStatus>,
+    parked: Vec<Parked>,
 }
 
-const LOOK: &str = "select l.version, c.position
+async fn look<M: Projected>(context: &Context) -> Result<Option<Looked>, RunError> {
+    let session = context.pool.get().await?;
+    let rows = session.query(LOOK, &[&M::NAME]).await.map_err(DatabaseError::Query)?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let version = u32::try_from(first.get::<_, i32>(0)).unwrap_or_default();
+    let status = |row: &Row| match row.get::<_, Option<i64>>(2).zip(row.get(3)) {
+        Some((position, reason)) => LaneStatus::Stopped { reason, position: unsigned(position) },
+        None => LaneStatus::Running,
+    };
+    let limit = i64::try_from(rows.len().saturating_mul(context.parts.options.parked_max)).unwrap_or(i64::MAX);
+    // After the checkpoints: whatever they are past is parked by now, or applied.
+    let parked = parking::load(&session, M::NAME, version, None, limit).await?;
+    let stored = rows.iter().map(|row| unsigned(row.get(1))).collect();
+    Ok(Some(Looked { version, stored, stopped: rows.iter().map(status).collect(), parked }))
+}
+
+fn tell(set: &LaneSet, stopped: Vec<LaneStatus>) {
+    for (lane, status) in (0..).zip(stopped) {
+        set.set_status(lane, status);
+    }
+}
+
+const LOOK: &str = "select l.version, c.position, c.stopped_position, c.stopped_reason
  from projection.live l join projection.checkpoints c using (read_model, version)
  where l.read_model = $1 order by c.lane";

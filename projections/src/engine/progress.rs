@@ -4,11 +4,12 @@
 //! database follows it, at once where rows change and a little later where nothing does.
 
 use super::model::lane_of;
+use super::parking::{Parked, ParkedStreams, StreamName};
 use daybook_domain::TenantId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// Whether a lane goes on. A slow one is `Running`, with a lag.
@@ -27,6 +28,17 @@ pub enum LaneStatus {
 pub(super) struct LaneState {
     pub(super) position: u64,
     pub(super) status: LaneStatus,
+    /// Streams of which not everything up to the position is in the rows.
+    pub(super) parked: Arc<ParkedStreams>,
+}
+
+impl LaneState {
+    fn parked_of(&self, lanes: Lanes) -> impl Iterator<Item = &Parked> {
+        self.parked.values().filter(move |parked| match lanes {
+            Lanes::All => true,
+            Lanes::Of(tenant) => parked.stream.tenant == tenant,
+        })
+    }
 }
 
 /// The lanes of the version that is kept up to date.
@@ -35,6 +47,8 @@ pub(super) struct LaneSet {
     lanes: Vec<watch::Sender<LaneState>>,
     /// Their checkpoints in the database. Behind the position only by events that change nothing.
     stored: Vec<AtomicU64>,
+    /// Rung when parked streams are to be tried at once.
+    retries: Vec<Notify>,
 }
 
 impl LaneSet {
@@ -77,6 +91,43 @@ impl LaneSet {
             .send_if_modified(|state| std::mem::replace(&mut state.position, position) != position);
     }
 
+    pub(super) fn parked(&self, lane: u16) -> Arc<ParkedStreams> {
+        self.lanes[usize::from(lane)].borrow().parked.clone()
+    }
+
+    /// The position stays: the runner may be moving it.
+    pub(super) fn set_parked(&self, lane: u16, parked: Arc<ParkedStreams>) {
+        self.lanes[usize::from(lane)].send_modify(|state| state.parked = parked);
+    }
+
+    /// Of every lane; what is parked where it was is no news.
+    pub(super) fn set_all_parked(&self, parked: Vec<Parked>) {
+        let mut by_lane = by_lane(parked);
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let parked = by_lane.remove(&number).unwrap_or_default();
+            lane.send_if_modified(|state| {
+                let news = !(state.parked.is_empty() && parked.is_empty());
+                if news {
+                    state.parked = Arc::new(parked);
+                }
+                news
+            });
+        }
+    }
+
+    /// Position and what is parked, in one step: who waits for the position must not miss the rest.
+    pub(super) fn set_position_and_parked(&self, lane: u16, position: u64, parked: Arc<ParkedStreams>) {
+        self.lanes[usize::from(lane)].send_modify(|state| {
+            state.position = position;
+            state.parked = parked;
+        });
+    }
+
+    /// Parked streams of the lane are to be tried at once; ends when somebody asks for that.
+    pub(super) async fn retry_asked(&self, lane: u16) {
+        self.retries[usize::from(lane)].notified().await;
+    }
+
     /// `true` when that is news.
     pub(super) fn set_status(&self, lane: u16, status: LaneStatus) -> bool {
         self.lanes[usize::from(lane)].send_if_modified(|state| {
@@ -85,6 +136,14 @@ impl LaneSet {
             news
         })
     }
+}
+
+fn by_lane(parked: Vec<Parked>) -> BTreeMap<usize, ParkedStreams> {
+    let mut by_lane: BTreeMap<usize, ParkedStreams> = BTreeMap::new();
+    for parked in parked {
+        by_lane.entry(usize::from(parked.lane)).or_default().insert(parked.stream.clone(), parked);
+    }
+    by_lane
 }
 
 struct ModelProgress {
@@ -110,6 +169,8 @@ pub enum WaitError {
     TooLate { current: u64 },
     #[error("the read model has stopped: {reason}")]
     Stopped { reason: String },
+    #[error("what was written there is parked with {streams} streams: {reason}")]
+    Parked { streams: usize, reason: String },
     #[error("there is no read model {0} here; name one that this program lists")]
     Unknown(String),
 }
@@ -123,7 +184,12 @@ pub struct Progress {
 impl Progress {
     pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Self {
         let empty = || ModelProgress {
-            lanes: watch::Sender::new(Arc::new(LaneSet { version: 0, lanes: Vec::new(), stored: Vec::new() })),
+            lanes: watch::Sender::new(Arc::new(LaneSet {
+                version: 0,
+                lanes: Vec::new(),
+                stored: Vec::new(),
+                retries: Vec::new(),
+            })),
             trouble: watch::Sender::new(None),
             dealt: AtomicU64::new(0),
         };
@@ -135,10 +201,22 @@ impl Progress {
     }
 
     /// Another version is kept from now on.
-    pub(super) fn begin(&self, name: &'static str, version: u32, positions: &[u64]) -> Arc<LaneSet> {
-        let lane = |position: &u64| watch::Sender::new(LaneState { position: *position, status: LaneStatus::Running });
+    pub(super) fn begin(
+        &self,
+        name: &'static str,
+        version: u32,
+        positions: &[u64],
+        parked: Vec<Parked>,
+    ) -> Arc<LaneSet> {
+        let mut by_lane = by_lane(parked);
+        let lane = |(number, position): (usize, &u64)| {
+            let parked = Arc::new(by_lane.remove(&number).unwrap_or_default());
+            watch::Sender::new(LaneState { position: *position, status: LaneStatus::Running, parked })
+        };
+        let lanes = positions.iter().enumerate().map(lane).collect();
         let stored = positions.iter().copied().map(AtomicU64::new).collect();
-        let set = Arc::new(LaneSet { version, lanes: positions.iter().map(lane).collect(), stored });
+        let retries = positions.iter().map(|_| Notify::new()).collect();
+        let set = Arc::new(LaneSet { version, lanes, stored, retries });
         self.model(name).lanes.send_replace(set.clone());
         set
     }
@@ -160,7 +238,8 @@ impl Progress {
     ///
     /// # Errors
     /// [`WaitError::TooLate`] at the deadline; [`WaitError::Stopped`] at once when a lane that is
-    /// still behind has stopped.
+    /// still behind has stopped; [`WaitError::Parked`] when the event of that position may be one of those
+    /// that were left aside with their stream.
     pub async fn wait(
         &self,
         read_model: &str,
@@ -194,9 +273,41 @@ impl Progress {
         Ok(chosen(&set, lanes).map(|lane| lane.borrow().position).min().unwrap_or(0))
     }
 
+    /// How many streams of these lanes a read model shows only the beginning of. Asks nobody: cheap enough for every query.
+    ///
+    /// # Errors
+    /// [`WaitError::Unknown`].
+    pub fn parked(&self, read_model: &str, lanes: Lanes) -> Result<usize, WaitError> {
+        let model = self.models.get(read_model).ok_or_else(|| WaitError::Unknown(read_model.to_owned()))?;
+        let set = model.lanes.borrow().clone();
+        Ok(chosen(&set, lanes).map(|lane| lane.borrow().parked_of(lanes).count()).sum())
+    }
+
+    /// Has the lanes of a read model, or that of one stream, try what they have parked, now.
+    ///
+    /// # Errors
+    /// [`WaitError::Unknown`].
+    pub fn retry(&self, read_model: &str, stream: Option<&StreamName>) -> Result<(), WaitError> {
+        let model = self.models.get(read_model).ok_or_else(|| WaitError::Unknown(read_model.to_owned()))?;
+        let set = model.lanes.borrow().clone();
+        let asked = stream.map(|stream| usize::from(lane_of(stream.tenant, set.count())));
+        for (number, retry) in set.retries.iter().enumerate() {
+            if asked.is_none_or(|asked| asked == number) {
+                retry.notify_one();
+            }
+        }
+        Ok(())
+    }
+
     async fn reach(&self, read_model: &str, lanes: Lanes, position: u64) -> Result<(), WaitError> {
         self.each(read_model, lanes, |state| match &state.status {
-            _ if state.position >= position => Some(Ok(())),
+            _ if state.position >= position => {
+                let mut parked = state.parked_of(lanes).filter(|parked| parked.may_hold(position));
+                Some(match parked.next() {
+                    None => Ok(()),
+                    Some(one) => Err(WaitError::Parked { streams: 1 + parked.count(), reason: one.reason.clone() }),
+                })
+            }
             LaneStatus::Stopped { reason, .. } => Some(Err(WaitError::Stopped { reason: reason.clone() })),
             LaneStatus::Running => None,
         })
@@ -246,9 +357,9 @@ impl Progress {
             let set = model.lanes.borrow().clone();
             let head = durable.max(model.dealt.load(Ordering::Relaxed));
             let lanes = set.lanes.iter().enumerate().map(|(number, lane)| {
-                let LaneState { position, status } = lane.borrow().clone();
+                let LaneState { position, status, parked } = lane.borrow().clone();
                 let lane = u16::try_from(number).unwrap_or(u16::MAX);
-                LaneHealth { lane, position, lag: head.saturating_sub(position), status }
+                LaneHealth { lane, position, lag: head.saturating_sub(position), status, parked: parked.len() }
             });
             ModelHealth {
                 read_model: name,
@@ -293,10 +404,12 @@ pub struct LaneHealth {
     /// Journal positions it is behind.
     pub lag: u64,
     pub status: LaneStatus,
+    /// Streams that are left aside.
+    pub parked: usize,
 }
 
 impl Health {
-    /// Whether nothing has stopped. Lag alone is no illness.
+    /// Whether nothing has stopped. Lag alone is no illness, nor is a stream that is parked: all others go on.
     pub fn is_well(&self) -> bool {
         let runs = |lane: &LaneHealth| lane.status == LaneStatus::Running;
         self.models.iter().all(|model| model.trouble.is_none() && model.version > 0 && model.lanes.iter().all(runs))
@@ -310,7 +423,7 @@ mod tests {
     #[test]
     fn a_lane_moves_only_from_where_it_is_thought_to_stand() {
         let progress = Progress::new(["tally"].into_iter());
-        let set = progress.begin("tally", 1, &[5, 7]);
+        let set = progress.begin("tally", 1, &[5, 7], Vec::new());
         let mut seen = set.lanes[0].subscribe();
         assert!(!set.advance_from(0, 4, 9), "it stands at 5");
         assert_eq!((set.position(0), seen.has_changed().unwrap()), (5, false));

@@ -2,12 +2,15 @@
 
 use super::apply::{ApplyFailure, Times, apply, open};
 use super::model::ApplyError;
+use super::parking;
 use super::projected::Projected;
 use super::versions::{self, VersionError};
 use super::{PROJECTOR_SETTINGS, Parts, Report, int, unsigned};
 use chrono::{DateTime, Utc};
 use daybook_store::database::{DatabaseError, Pool, Role};
+use daybook_store::journal::RecordedEvent;
 use daybook_store::journal::follow::{FollowError, Follower, Source};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Client;
@@ -43,9 +46,11 @@ pub struct Rebuilt {
 pub enum RebuildError {
     #[error("another rebuild of read model {0} is under way; wait for it")]
     Busy(&'static str),
-    #[error("event {position} cannot be applied; the version that answers stays as it was")]
+    #[error(
+        "event {position} cannot be applied; the version that answers stays as it was: mend the cause, or skip the event where it is parked"
+    )]
     Event { position: u64, source: ApplyError },
-    #[error("the version being made was changed by somebody else; rebuild again")]
+    #[error("the version being made was changed by somebody else, or an event was skipped meanwhile; rebuild again")]
     Interfered,
     #[error("writes were too fast to catch up with; rebuild again at a quieter time")]
     Outrun,
@@ -143,6 +148,8 @@ struct Next<'a, M> {
     version: u32,
     follower: Follower,
     lanes: Vec<i32>,
+    /// Events that an operator has left out of the version that answers: this one leaves them out as well.
+    skips: BTreeSet<u64>,
     model: std::marker::PhantomData<fn() -> M>,
 }
 
@@ -152,11 +159,12 @@ impl<'a, M: Projected> Next<'a, M> {
         let tx = session.transaction().await.map_err(DatabaseError::Query)?;
         versions::create::<M>(&tx, version, parts.system.utc()).await?;
         tx.commit().await.map_err(DatabaseError::Query)?;
+        let skips = parking::skips(&session, M::NAME).await?;
         drop(session);
         // The writer may be another process, so the journal itself is asked what is durable.
         let follower = Follower::new(parts.database.clone(), Source::Journal, 0, parts.options.page);
         let lanes = (0..i32::from(M::LANES.max(1))).collect();
-        Ok(Next { parts, pool, version, follower, lanes, model: std::marker::PhantomData })
+        Ok(Next { parts, pool, version, follower, lanes, skips, model: std::marker::PhantomData })
     }
 
     /// Applies the next page; says how many events were in it, wanted or not.
@@ -171,7 +179,8 @@ impl<'a, M: Projected> Next<'a, M> {
             return Ok(0);
         }
         let up_to = self.follower.position();
-        let wanted = events.into_iter().filter(|event| M::wants(&event.event_type)).collect();
+        let wanted = |event: &RecordedEvent| M::wants(&event.event_type) && !self.skips.contains(&event.position);
+        let wanted = events.into_iter().filter(wanted).collect();
         let batch = open::<M>(&self.parts.sealer, self.lanes.clone(), after, (after, up_to), wanted).await;
         if let Some(stop) = batch.stop {
             return Err(RebuildError::Event { position: stop.position, source: stop.error });
@@ -224,6 +233,9 @@ async fn switch<M: Projected>(
     }
     if next.follower.position() < target {
         return Ok(false);
+    }
+    if parking::skips(tx.client(), M::NAME).await? != next.skips {
+        return Err(RebuildError::Interfered);
     }
     // Without its checkpoints nobody applies to the old version any more; a runner that waits for
     // one of these rows finds it gone, and looks which version is live.

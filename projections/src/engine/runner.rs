@@ -3,6 +3,7 @@
 use super::lane::{Lane, Work};
 use super::model::lane_of;
 use super::observe::observe;
+use super::parking;
 use super::progress::LaneSet;
 use super::projected::Projected;
 use super::versions::{self, VersionError};
@@ -67,7 +68,13 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     let mut epoch = Epoch::of(&parts.source);
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
-    let set = context.progress.begin(M::NAME, version, &positions);
+    let lanes_max = i64::try_from(positions.len().saturating_mul(parts.options.parked_max)).unwrap_or(i64::MAX);
+    let (parked, skips) = {
+        let session = context.pool.get().await?;
+        let parked = parking::load(&session, M::NAME, version, None, lanes_max).await?;
+        (parked, parking::skips(&session, M::NAME).await?)
+    };
+    let set = context.progress.begin(M::NAME, version, &positions, parked);
     context.progress.set_trouble(M::NAME, None);
     // Lanes that are far behind read what they miss themselves. Checkpoints of lanes with nothing to do are
     // stored late, so most are behind a little: that is dealt again, and who is past it leaves it out.
@@ -79,7 +86,9 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     for number in 0..set.count() {
         let (queue, taken) = mpsc::channel(QUEUE_MAX);
         queues.push(queue);
-        lanes.spawn(Lane::<M>::new(context.clone(), set.clone(), number, taken, dealt_seen.clone()).run());
+        lanes.spawn(
+            Lane::<M>::new(context.clone(), set.clone(), number, taken, dealt_seen.clone(), skips.clone()).run(),
+        );
     }
     let follower = Follower::new(parts.database.clone(), parts.source.clone(), start, parts.options.page);
     let mut follower = follower.only(M::wants);
@@ -190,6 +199,7 @@ async fn store_idle<M: Projected>(context: &Context, set: &LaneSet, dealt: u64) 
 }
 
 /// Read model, version, lanes, where they are stored, where they are, now.
-const STORE_IDLE: &str = "update projection.checkpoints c set position = $5, updated_at = $6
+const STORE_IDLE: &str = "update projection.checkpoints c set position = $5, updated_at = $6,
+     stopped_position = null, stopped_reason = null, stopped_at = null
  from unnest($3::int[], $4::bigint[]) as i(lane, stored)
  where c.read_model = $1 and c.version = $2 and c.lane = i.lane and c.position = i.stored returning c.lane";

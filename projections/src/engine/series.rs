@@ -41,7 +41,7 @@ pub trait SeriesModel: Send + Sync + 'static {
     /// What an event adds. Pure.
     ///
     /// # Errors
-    /// The lane stops there, visibly, and tries again; nothing is skipped.
+    /// The event's stream is parked there, visibly, and tried again; nothing is skipped.
     fn rows(event: &OpenedEvent) -> Result<Vec<Self::Row>, ApplyError>;
 
     /// Writes rows in the order of their events, in a number of statements that does not grow with
@@ -65,7 +65,7 @@ pub(super) async fn add_rows<M: SeriesModel>(
         match guarded(|| M::rows(event)) {
             Ok(added) => rows.extend(added),
             Err(error) => {
-                stop = Some(Stop { position: event.position, error });
+                stop = Some(Stop::at(event, error));
                 break;
             }
         }

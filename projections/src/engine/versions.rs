@@ -130,6 +130,7 @@ pub(super) async fn drop_others<M: Projected>(
         let sql = format!(
             "begin; set local lock_timeout = '500ms'; {drop};
              delete from projection.checkpoints where read_model = '{name}' and version = {version};
+             delete from projection.parked where read_model = '{name}' and version = {version};
              delete from projection.purged where read_model = '{name}' and version = {version};
              delete from projection.versions where read_model = '{name}' and version = {version};
              commit",

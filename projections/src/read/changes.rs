@@ -28,8 +28,12 @@ impl ReadSession {
     /// The changes of a tenant's rows after a tenant position, oldest first, at most `limit`.
     /// To learn of the next ones, wait with `Progress::past` for the tenant's lane.
     ///
+    /// Nothing beyond the first event of the tenant that is parked, or a change that comes later would be missed by
+    /// who is past it already.
+    ///
     /// # Errors
-    /// [`ReadError::CursorExpired`] when some of them are no longer kept.
+    /// [`ReadError::CursorExpired`] when some of them are no longer kept; [`ReadError::Parked`] when the next ones are
+    /// behind an event that is parked.
     pub async fn changes_after<M: ReadModel>(
         &self,
         tenant: TenantId,
@@ -38,24 +42,32 @@ impl ReadSession {
     ) -> Result<Vec<Change<M::Row>>, ReadError> {
         let version = int(self.version::<M>()?);
         let after = signed(tenant_position);
-        let purged = self
+        let bounds = self
             .query(
-                "select tenant_position from projection.purged
-                 where read_model = $1 and version = $2 and tenant_id = $3 and tenant_position > $4",
+                "select (select tenant_position from projection.purged
+                         where read_model = $1 and version = $2 and tenant_id = $3 and tenant_position > $4),
+                        (select min(tenant_position) from projection.parked
+                         where read_model = $1 and version = $2 and tenant_id = $3)",
                 &[&M::NAME, &version, &tenant.0, &after],
             )
             .await?;
-        if let Some(row) = purged.first() {
-            return Err(ReadError::CursorExpired { purged: unsigned(row.get(0)) });
+        let (purged, parked): (Option<i64>, Option<i64>) =
+            bounds.first().map(|row| (row.get(0), row.get(1))).unwrap_or_default();
+        if let Some(purged) = purged {
+            return Err(ReadError::CursorExpired { purged: unsigned(purged) });
         }
         let rows = self
             .query(
                 "select tenant_position, position, key, before, after, recorded_at from projection.changes
                  where read_model = $1 and version = $2 and tenant_id = $3 and tenant_position > $4
+                   and tenant_position < $6
                  order by tenant_position, key limit $5",
-                &[&M::NAME, &version, &tenant.0, &after, &i64::from(limit)],
+                &[&M::NAME, &version, &tenant.0, &after, &i64::from(limit), &parked.unwrap_or(i64::MAX)],
             )
             .await?;
+        if rows.is_empty() && parked.is_some() {
+            return Err(ReadError::Parked { read_model: M::NAME });
+        }
         rows.iter()
             .map(|row| {
                 Ok(Change {
@@ -72,17 +84,21 @@ impl ReadSession {
 }
 
 impl ReadSession {
-    /// The tenant position of the last change that this transaction sees, kept or not.
+    /// The tenant position of the last change that this transaction sees, kept or not; none beyond an event that is
+    /// parked.
     ///
     /// # Errors
     /// When the database cannot be asked.
     pub async fn changed_until<M: ReadModel>(&self, tenant: TenantId) -> Result<u64, ReadError> {
         let version = int(self.version::<M>()?);
-        let sql = "select greatest(
-             (select max(tenant_position) from projection.changes
-              where read_model = $1 and version = $2 and tenant_id = $3),
-             (select tenant_position from projection.purged
-              where read_model = $1 and version = $2 and tenant_id = $3), 0)";
+        let sql = "select least(
+             greatest(
+                 (select max(tenant_position) from projection.changes
+                  where read_model = $1 and version = $2 and tenant_id = $3),
+                 (select tenant_position from projection.purged
+                  where read_model = $1 and version = $2 and tenant_id = $3), 0),
+             (select min(tenant_position) - 1 from projection.parked
+              where read_model = $1 and version = $2 and tenant_id = $3))";
         let rows = self.query(sql, &[&M::NAME, &version, &tenant.0]).await?;
         Ok(rows.first().map_or(0, |row| unsigned(row.get(0))))
     }

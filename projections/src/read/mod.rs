@@ -37,6 +37,8 @@ pub enum ReadError {
     ForeignCursor,
     #[error("changes up to tenant position {purged} are no longer kept: read the present state, then go on from there")]
     CursorExpired { purged: u64 },
+    #[error("changes of read model {read_model} wait for an event that cannot be applied: read them again later")]
+    Parked { read_model: &'static str },
     #[error("a row of read model {read_model} cannot be read: run `daybook rebuild {read_model}`")]
     Damaged { read_model: &'static str },
 }

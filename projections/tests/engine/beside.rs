@@ -1,7 +1,7 @@
 //! Read models that another node keeps: whoever waits for them here waits for what is in the rows.
 
 use crate::harness::{World, soon, until};
-use crate::tally::{FreesTheStuck, Tally, is_one_stuck, one_tenant_per_lane, tally};
+use crate::tally::{FreesTheStuck, Tally, blame, forgive, is_one_stuck, one_tenant_per_lane, tally};
 use daybook_domain::TenantId;
 use daybook_projections::engine::{Lanes, WaitError};
 use daybook_projections::read::Scope;
@@ -157,4 +157,26 @@ async fn a_keeper_that_is_paused_in_a_transaction_does_not_hold_its_rows_against
         node.projections.progress().wait("tally", Lanes::Of(tenant), third, soon()).await.unwrap();
     }
     assert_eq!(seen(&world, tenant).await, 3);
+}
+
+#[tokio::test]
+async fn what_is_parked_where_it_is_kept_is_told_here_and_its_end_too() {
+    let world = World::new().await;
+    let tenants = one_tenant_per_lane();
+    let stream = Uuid::from_u128(0xbe51de);
+    let (keeper, beside) = (node(&world, true), node(&world, false));
+    let good = world.append(tenants[0], "tally", STREAM, 0, vec![tally("x")]).await;
+    let bad = world.append(tenants[1], "tally", stream, 0, vec![tally("bad")]).await;
+    let wait =
+        async |tenant, position| beside.projections.progress().wait("tally", Lanes::Of(tenant), position, soon()).await;
+    let parked = wait(tenants[1], bad).await;
+    assert!(matches!(parked, Err(WaitError::Parked { streams: 1, .. })), "{parked:?}");
+    wait(tenants[0], good).await.unwrap();
+    assert_eq!(beside.projections.progress().parked("tally", Lanes::All).unwrap(), 1);
+    forgive(stream);
+    keeper.projections.progress().retry("tally", None).unwrap();
+    until(|| async { beside.projections.progress().parked("tally", Lanes::All).unwrap() == 0 }).await;
+    wait(tenants[1], bad).await.unwrap();
+    assert_eq!(seen(&world, tenants[1]).await, 1);
+    blame(stream);
 }

@@ -166,7 +166,7 @@ async fn a_slot_that_history_gives_twice_is_counted_once() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_stops_its_lane_and_no_other() {
+async fn an_event_that_cannot_be_read_parks_its_stream_and_no_other() {
     let world = World::new().await;
     let (projections, _task) = world.start(Model::series::<ReadingsSeries>());
     let (bad, good) = (tenant(1), (2..).map(tenant).find(|t| lane_of(*t, 4) != lane_of(tenant(1), 4)).unwrap());
@@ -177,14 +177,16 @@ async fn an_event_that_cannot_be_read_stops_its_lane_and_no_other() {
     let stopped = world.append(bad, "readings", Uuid::from_u128(9), 0, vec![poison]).await;
     let last = append(&world, good, 0, recorded(device, day(0), 0, vec![6])).await;
     projections.progress().wait("readings", Lanes::Of(good), last, soon()).await.unwrap();
-    let waited = projections.progress().wait("readings", Lanes::Of(bad), last, soon()).await;
-    assert!(matches!(waited, Err(daybook_projections::engine::WaitError::Stopped { .. })), "{waited:?}");
+    let waited = projections.progress().wait("readings", Lanes::Of(bad), stopped, soon()).await;
+    assert!(matches!(waited, Err(daybook_projections::engine::WaitError::Parked { .. })), "{waited:?}");
+    append(&world, bad, 1, recorded(device, day(0), 1, vec![4])).await;
+    world.reached(&projections, "readings", last + 1).await;
     let health = projections.health();
     let lane = &health.models[0].lanes[usize::from(lane_of(bad, 4))];
-    assert!(matches!(&lane.status, LaneStatus::Stopped { position, .. } if *position == stopped), "{lane:?}");
-    // What came before it is there, once.
+    assert_eq!((&lane.status, lane.parked), (&LaneStatus::Running, 1));
+    // What came before it and after it in other streams is there, once.
     let session = world.reader().begin(Scope::Tenant(bad)).await.unwrap();
-    assert_eq!(totals(&session, bad, device).await, Totals { count: 1, sum_wh: 5 });
+    assert_eq!(totals(&session, bad, device).await, Totals { count: 2, sum_wh: 9 });
 }
 
 async fn plan(session: &ReadSession, sql: &str, parameters: &[Box<dyn ToSql + Sync + Send>]) -> String {

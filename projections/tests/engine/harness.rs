@@ -60,6 +60,8 @@ impl World {
             batch_max: 20,
             retry_min: Duration::from_millis(5),
             retry_max: Duration::from_millis(50),
+            unpark_min: Duration::from_millis(5),
+            unpark_max: Duration::from_millis(50),
             ..Options::default()
         };
         World { db, journal, sealer, options, _keys: keys, _writer: writer }

@@ -6,6 +6,7 @@ mod energy;
 mod filters;
 mod harness;
 mod lanes;
+mod parking;
 mod platform;
 mod platform_pages;
 mod reading;

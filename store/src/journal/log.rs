@@ -1,10 +1,12 @@
-//! One tenant's log from its beginning: for replay, read page by page in short snapshots.
+//! One tenant's log from its beginning, or one stream of it: for replay, read page by page in short snapshots.
 
 use super::recorded::{COLUMNS, RecordedEvent, signed, unsigned};
 use crate::database::DatabaseError;
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 /// Events that one page holds at most.
 const PAGE: i64 = 2_000;
@@ -52,5 +54,36 @@ pub async fn page(
          order by e.tenant_position limit {PAGE}"
     );
     let rows = client.query(&sql, &[&tenant.0, &signed(after), &signed(up_to)]).await.map_err(DatabaseError::Query)?;
+    Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
+}
+
+/// Which events of one stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part<'a> {
+    pub tenant: TenantId,
+    /// The aggregate's type, e.g. `tenant`.
+    pub kind: &'a str,
+    pub id: Uuid,
+    /// The first sequence wanted, 1 for the beginning.
+    pub from: u64,
+    /// The last journal position wanted.
+    pub up_to: u64,
+}
+
+/// The next events of a stream, in their order; at most `limit`, empty at the end.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn stream(client: &Client, part: Part<'_>, limit: usize) -> Result<Vec<RecordedEvent>, DatabaseError> {
+    let sql = format!(
+        "select {COLUMNS} from journal.stream_events s
+         cross join lateral (select * from journal.events where position = s.position limit 1) e
+         where s.tenant_id = $1 and s.stream_type = $2 and s.stream_id = $3 and s.sequence >= $4 and s.position <= $5
+         order by s.sequence limit $6"
+    );
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&part.tenant.0, &part.kind, &part.id, &signed(part.from), &signed(part.up_to), &limit];
+    let rows = client.query(&sql, &parameters).await.map_err(DatabaseError::Query)?;
     Ok(rows.iter().map(|row| RecordedEvent::from_row(row, 0)).collect())
 }
