@@ -42,6 +42,8 @@ use tokio::task::JoinHandle;
 
 /// How long open requests may take once the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long it keeps on writing once it stops, where another node can write as well.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// How long a client may take nothing of what it is sent.
 const STALLED_MAX: Duration = Duration::from_secs(30);
 /// How long history may go unsigned.
@@ -129,7 +131,7 @@ impl Server {
         options.writer = writer_config()?;
         let metrics = Metrics::new(system.utc().timestamp());
         options.meter = Arc::new(metrics.clone());
-        let node_key = files.derive(node::KEY_PURPOSE);
+        let node_key = files.derive(&node::key_purpose(&migrated.identity));
         if !private {
             options.address = advertised(serving.advertise(&settled.file), listen)?;
             options.forward = Some(Arc::new(Link::new(node_key, system.clone()).map_err(|e| Failure::failed(&e))?));
@@ -299,9 +301,16 @@ impl Server {
             ..
         } = self;
         stop.send_replace(true);
-        let _ = tokio::time::timeout(DRAIN, sockets.closed()).await;
-        if tokio::time::timeout(DRAIN, http).await.is_err() {
-            tracing::warn!("some requests did not end within {DRAIN:?}");
+        // Where another node can take over, it does so before the slowest request here has ended, which is then
+        // finished there.
+        let first = if journal.elsewhere().is_some() { HAND_OVER } else { DRAIN };
+        let _ = tokio::time::timeout(first, sockets.closed()).await;
+        let mut http = http;
+        if tokio::time::timeout(first, &mut http).await.is_err() {
+            journal.shutdown().await;
+            if tokio::time::timeout(DRAIN - first, http).await.is_err() {
+                tracing::warn!("some requests did not end within {DRAIN:?}");
+            }
         }
         journal.shutdown().await;
         if tokio::time::timeout(DRAIN, writer).await.is_err() {
@@ -348,7 +357,14 @@ fn advertised(told: Option<String>, listen: SocketAddr) -> Result<Option<String>
             tracing::warn!("other nodes cannot reach this one: give its address with --advertise");
             Ok(None)
         }
-        None => Ok(Some(format!("http://{listen}"))),
+        None => {
+            if listen.ip().is_loopback() {
+                tracing::info!(
+                    "other nodes reach this one on this machine only: elsewhere, give its address with --advertise"
+                );
+            }
+            Ok(Some(format!("http://{listen}")))
+        }
     }
 }
 

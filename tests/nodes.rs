@@ -71,7 +71,7 @@ struct Client {
 
 impl Client {
     fn of(server: &Server) -> Self {
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+        let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         Client { http, url: server.graphql_url(), token: server.token() }
     }
 
@@ -182,6 +182,8 @@ impl Load {
                             told.unknown.push((extensions["commandId"].as_str().unwrap().parse().unwrap(), name));
                         }
                         Some("UNAVAILABLE") => told.unavailable += 1,
+                        // Written, and no read model can tell yet: as good as unknown here.
+                        Some("STALE") => told.unknown.push((Uuid::nil(), name)),
                         _ => panic!("{answer}"),
                     }
                 }
@@ -281,4 +283,78 @@ async fn a_paused_writer_wakes_up_collides_and_hands_over_from_then_on() {
     let both = Load { clients: here.clients.into_iter().chain(there.clients).collect(), ..there };
     both.check(&scene).await;
     assert!(scene.first.verify_on(&scene.database.url()));
+}
+
+#[tokio::test]
+async fn what_was_decided_on_one_node_counts_on_the_other() {
+    let scene = Scene::new().await;
+    let (first, second) = (Client::of(&scene.first), Client::of(&scene.second));
+    let nodes = [&first, &second];
+    let (id, _) = first.register("Acme").await;
+    let change = async |client: &Client, field: &str, more: Value| {
+        let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
+        let query = format!(
+            "mutation($i: {upper}Input!) {{ r: {field}(input: $i) {{ tenant {{ version }} userErrors {{ code }} }} }}"
+        );
+        let mut input = json!({ "id": id });
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = client.ask(&query, json!({ "i": input })).await.unwrap();
+        assert!(answer.get("errors").is_none(), "{answer}");
+        answer["data"]["r"].clone()
+    };
+    let codes = |payload: &Value| {
+        payload["userErrors"].as_array().unwrap().iter().map(|e| e["code"].clone()).collect::<Vec<_>>()
+    };
+    let mut version = 1;
+    for turn in 0..4 {
+        let (here, there) = (nodes[turn % 2], nodes[(turn + 1) % 2]);
+        assert!(codes(&change(here, "suspendTenant", json!({ "reason": "unpaid" })).await).is_empty());
+        // The other node remembers it as it was, and may not go by that.
+        let refused = change(there, "renameTenant", json!({ "name": "No" })).await;
+        assert_eq!(codes(&refused), ["TENANT_SUSPENDED"], "{refused}");
+        assert!(codes(&change(here, "reopenTenant", json!({})).await).is_empty());
+        version += 2;
+        // And not by what it has just refused for.
+        let renamed = change(
+            there,
+            "renameTenant",
+            json!({ "name": format!("Acme {turn}"), "expectedVersion": version.to_string() }),
+        )
+        .await;
+        assert!(codes(&renamed).is_empty(), "{renamed}");
+        version += 1;
+        assert_eq!(renamed["tenant"]["version"], json!(version.to_string()));
+        // The version that only the other one has written.
+        let again = change(
+            here,
+            "renameTenant",
+            json!({ "name": format!("Acme {turn} again"), "expectedVersion": version.to_string() }),
+        )
+        .await;
+        assert!(codes(&again).is_empty(), "{again}");
+        version += 1;
+    }
+    for (here, there) in [(&first, &second), (&second, &first)] {
+        let post = async || {
+            let request = there.http.post(there.url.replace("/graphql", &format!("/v1/readings?tenant={id}")));
+            let request = request.bearer_auth(&there.token).header("content-type", "text/csv");
+            request.body("device,time,energy_wh\n").send().await.unwrap().status().as_u16()
+        };
+        let open = post().await;
+        assert!(codes(&change(here, "suspendTenant", json!({ "reason": "unpaid" })).await).is_empty());
+        assert_ne!(post().await, open, "readings for a tenant that the other node has suspended");
+        assert!(codes(&change(here, "reopenTenant", json!({})).await).is_empty());
+        assert_eq!(post().await, open);
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_is_stopped_in_good_order_finishes_and_the_other_goes_on() {
+    let mut scene = Scene::new().await;
+    let load = Load::on(Client::of(&scene.second)).await;
+    load.more(100).await;
+    scene.first.stop().await;
+    until_writer(&scene.second, "leading").await;
+    load.more(100).await;
+    load.check(&scene).await;
 }

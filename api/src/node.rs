@@ -1,9 +1,8 @@
 //! `POST /internal/append`: what nodes of one journal hand to each other, and the client for it.
 //!
 //! Both ends hold the same root key. A request is signed over its time and the SHA-256 of its body, its answer over
-//! that signature and its own body; the body of a request without a good signature is never read. A request that is sent
-//! a second time within the minute for which its signature holds is a repeated command, which is answered and not
-//! repeated. Refuses to say anything to anybody else, also whether it is there.
+//! that signature and its own body; the body of a request without a good signature is never read, and a signature is good
+//! once. Refuses to say anything to anybody else, also whether it is there.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -14,22 +13,29 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use daybook_store::journal::{Forward, ForwardError, Forwarded, Journal};
+use daybook_store::schema::Identity;
 use daybook_store::system::SharedSystem;
 use hmac::{Hmac, KeyInit, Mac};
+use lru::LruCache;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// The path.
 pub const PATH: &str = "/internal/append";
-/// Purpose of the key that nodes derive from the root key.
-pub const KEY_PURPOSE: &str = "daybook node v1";
+/// The purpose for which nodes of a journal derive their key from the root key. A restored copy is another journal.
+pub fn key_purpose(identity: &Identity) -> String {
+    format!("daybook node v1 {} {}", identity.journal_id, identity.incarnation_id)
+}
 
 /// An append's payloads and metadata, each byte of which JSON may write as two, and their frame.
 const BODY_BYTES_MAX: usize = 24 << 20;
 /// How far the clocks of two nodes may be apart.
-const CLOCKS_MAX_MS: u64 = 60_000;
+const CLOCKS_MAX_MS: u64 = 15_000;
+/// Signatures that are remembered: of half a minute, at ten thousand requests a second.
+const SEEN_MAX: NonZeroUsize = NonZeroUsize::new(300_000).unwrap();
 /// A node that does not take a connection for so long is away.
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Open connections to the writer's node that wait for the next request.
@@ -74,13 +80,16 @@ impl Shared {
 
 /// The route of a node that others hand their appends to.
 pub fn router(journal: Journal, key: [u8; 32], system: SharedSystem) -> Router {
-    let door = Arc::new(Door { journal, shared: Shared { key, system } });
+    let seen = Mutex::new(LruCache::new(SEEN_MAX));
+    let door = Arc::new(Door { journal, shared: Shared { key, system }, seen });
     Router::new().route(PATH, post(take)).with_state(door)
 }
 
 struct Door {
     journal: Journal,
     shared: Shared,
+    /// Signatures that were good; a copy of a request is not.
+    seen: Mutex<LruCache<Signature, ()>>,
 }
 
 async fn take(State(door): State<Arc<Door>>, request: Request) -> Response {
@@ -118,7 +127,8 @@ impl Door {
             tracing::warn!(apart_ms, "the clock of another node is too far from this one's: set both");
             return None;
         }
-        Some((signature, body_hash))
+        let copied = self.seen.lock().unwrap_or_else(PoisonError::into_inner).put(signature, ()).is_some();
+        (!copied).then_some((signature, body_hash))
     }
 }
 

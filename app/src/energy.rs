@@ -109,7 +109,7 @@ impl Ingest {
 /// [`IngestError::UnknownTenant`], [`IngestError::TenantNotActive`], or the journal's.
 pub async fn open_tenant(executor: &Executor, tenant: TenantId) -> Result<(), IngestError> {
     let key = StreamKey { tenant, stream: StreamId { kind: "tenant", id: tenant.0 } };
-    let cached = executor.state::<Tenant, TenantError>(&key).await.map_err(|error| match error {
+    let cached = executor.present_state::<Tenant, TenantError>(&key).await.map_err(|error| match error {
         ExecuteError::Append(error) => IngestError::Append(error),
         ExecuteError::Codec(error) => IngestError::Codec(error),
         ExecuteError::Seal(error) => IngestError::Seal(error),

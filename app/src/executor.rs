@@ -78,12 +78,15 @@ pub struct Executor {
     pub(crate) system: SharedSystem,
     pub(crate) cache: Arc<Cache>,
     turns: Arc<[Mutex<()>; TURNS]>,
+    /// Other nodes write as well, and what they write does not pass through this one's memory.
+    shared: bool,
 }
 
 impl Executor {
     pub fn new(journal: Journal, sealer: Sealer, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::new(())));
-        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns }
+        let shared = journal.elsewhere().is_some();
+        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns, shared }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -160,6 +163,8 @@ impl Executor {
             serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
 
         let mut turn = None;
+        // What the writer compares may be remembered; what only this node decides on must be what is so now.
+        let mut current = !self.shared;
         for attempt in 1.. {
             // A repeat is answered before anything is decided: its stream has moved on since.
             let mut unused_at = None;
@@ -171,6 +176,10 @@ impl Executor {
             }
             let cached = self.state::<A, R>(&key).await?;
             if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
+                if !std::mem::replace(&mut current, true) {
+                    self.cache.forget(&key);
+                    continue;
+                }
                 if self.settled(&key, cached.seen).await {
                     if let Some(executed) = self.earlier_after_all(&stamp, unused_at).await? {
                         return Ok(executed);
@@ -189,6 +198,10 @@ impl Executor {
             };
             let events = match decided {
                 Ok(events) => events,
+                Err(_) if !std::mem::replace(&mut current, true) => {
+                    self.cache.forget(&key);
+                    continue;
+                }
                 // A refusal may rest on events that a crash could still take back.
                 Err(_) if !self.settled(&key, cached.seen).await && attempt < ATTEMPTS_MAX => continue,
                 Err(refusal) => {
@@ -298,6 +311,24 @@ impl Executor {
         let cached = Arc::new(Cached { state, version, seen: loaded.seen });
         self.cache.put(key.clone(), cached.clone());
         Ok(cached)
+    }
+
+    /// As [`Executor::state`], for who decides on it without naming it in an append: of several nodes, this one may
+    /// not have heard yet what another wrote.
+    pub(crate) async fn present_state<A, R>(&self, key: &StreamKey) -> Result<Arc<Cached<A>>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        if self.shared {
+            self.cache.forget(key);
+        }
+        self.state(key).await
+    }
+
+    /// Whether a state in memory may be older than the journal without this node having had a part in it.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.shared
     }
 
     pub(crate) async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {

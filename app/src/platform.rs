@@ -293,6 +293,6 @@ where
     R: std::error::Error + 'static,
 {
     let key = StreamKey { tenant, stream: StreamId { kind: <A as Aggregate>::TYPE, id } };
-    let cached = executor.state::<A, R>(&key).await?;
+    let cached = executor.present_state::<A, R>(&key).await?;
     Ok((LookedAt { key, version: cached.version, seen: cached.seen }, cached.state.clone()))
 }

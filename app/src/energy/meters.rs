@@ -7,9 +7,9 @@ use crate::executor::Executor;
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use daybook_domain::energy::Device;
-use daybook_domain::energy::device::{SERIAL_KEY, Serial};
+use daybook_domain::energy::device::{Profile, SERIAL_KEY, Serial};
 use daybook_domain::energy::local_time::{InOrder, Stamp};
-use daybook_domain::energy::values::DeviceId;
+use daybook_domain::energy::values::{DeviceId, Resolution, TimeZone};
 use daybook_store::journal::ClaimKey;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
@@ -31,6 +31,10 @@ struct Meter {
     id: DeviceId,
     /// None if this program does not know the zone of the site.
     clock: Option<InOrder>,
+    /// What the clock was made of.
+    site: (TimeZone, Resolution),
+    /// A local time was told by it.
+    told: bool,
 }
 
 impl Meters {
@@ -77,12 +81,21 @@ impl Meters {
                 let clock = profile.site.time_zone.tz().map(|zone| InOrder::new(zone, profile.resolution_s.seconds()));
                 let place = *self.places.entry(*id).or_insert(self.devices.len());
                 if place == self.devices.len() {
-                    self.devices.push(Meter { id: DeviceId(*id), clock });
+                    let site = (profile.site.time_zone.clone(), profile.resolution_s);
+                    self.devices.push(Meter { id: DeviceId(*id), clock, site, told: false });
                 }
                 self.known.insert((*text).to_owned(), place);
             }
         }
         Ok(())
+    }
+
+    /// Whether the rows of a device that were placed before would be placed alike by what it is now.
+    pub(super) fn is_as_placed(&self, device: DeviceId, now: Option<&Profile>) -> bool {
+        let meter = self.places.get(&device.0).and_then(|place| self.devices.get(*place)).filter(|meter| meter.told);
+        meter.is_none_or(|meter| {
+            now.is_some_and(|now| (&now.site.time_zone, &now.resolution_s) == (&meter.site.0, &meter.site.1))
+        })
     }
 
     /// The device and the instant of a row. Rows of a device come in the order in which they were sent.
@@ -107,7 +120,10 @@ impl Meters {
         match (row.time, &mut meter.clock) {
             (Stamp::Instant(instant), _) => Ok((meter.id, instant)),
             (Stamp::Local(local), Some(clock)) => match clock.next(local) {
-                Ok(instant) => Ok((meter.id, instant)),
+                Ok(instant) => {
+                    meter.told = true;
+                    Ok((meter.id, instant))
+                }
                 Err(refusal) => Err(Rejected { field: Some("time"), ..Rejected::of(row.index, &refusal) }),
             },
             (Stamp::Local(_), None) => {

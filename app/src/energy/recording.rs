@@ -136,6 +136,8 @@ impl Recording {
         self.number += 1;
         let mut attempt = 0;
         let mut turn = None;
+        // As for a command: what the append does not name must be what is so now.
+        let mut current = !executor.is_one_of_several();
         loop {
             attempt += 1;
             let mut unused_at = None;
@@ -156,6 +158,10 @@ impl Recording {
                 None if attempt < ATTEMPTS_MAX => continue,
                 None => return Err(AppendError::Stale.into()),
             };
+            if judgement.rests_on_memory() && !std::mem::replace(&mut current, true) {
+                self.forget(&part);
+                continue;
+            }
             let append = self.append(&part, &stamp, &judgement).await?;
             if append.streams.is_empty() {
                 // Also a duplicate is only answered from what no crash can take back.
@@ -219,6 +225,10 @@ impl Recording {
                 // It was there a moment ago: what it was seen in has been taken back.
                 return Err(AppendError::Stale.into());
             };
+            if !self.meters.is_as_placed(group.device, device.state.profile()) {
+                // Its local times were told by another clock. The call, repeated, goes on where it broke off.
+                return Err(AppendError::Stale.into());
+            }
             let actor = self.credential.actor;
             let context = Context { id: group.stream, tenant: self.tenant, actor, now, ids: seed };
             judged.push(day.state.judge(&context, &Batch { rules, day: group.day, rows: group.rows.clone() }));
@@ -343,6 +353,12 @@ impl Judgement {
 
     fn event(&self, place: usize) -> Option<&ReadingsEvent> {
         self.judged.get(place)?.as_ref().ok()?.event.as_ref()
+    }
+
+    /// Whether something in it is told to the caller that the writer will not compare: a row that is not recorded.
+    fn rests_on_memory(&self) -> bool {
+        let all_recorded = |judged: &Judged| judged.verdicts.iter().all(|v| matches!(v, Verdict::Accepted));
+        self.judged.iter().any(|judged| !judged.as_ref().is_ok_and(all_recorded))
     }
 
     /// Waits until everything that it rests on is durable.

@@ -168,7 +168,10 @@ impl Relay {
     }
 
     pub fn status(&self) -> RelayStatus {
-        self.inner.board.status(self.inner.parts.recent.durable().borrow().position)
+        let status = self.inner.board.status(self.inner.parts.recent.durable().borrow().position);
+        // What another node publishes, that one is behind with.
+        let publishes = self.inner.parts.standing.borrow().leading.is_some();
+        RelayStatus { lag: if publishes { status.lag } else { 0 }, ..status }
     }
 
     /// Waits until everything up to a journal position is acknowledged by NATS.

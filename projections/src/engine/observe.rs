@@ -26,22 +26,33 @@ struct Observed {
     set: Arc<LaneSet>,
     /// The last position up to which the journal was looked at here.
     seen: u64,
-    /// The last event of each lane up to there that changes something.
-    wanted: Vec<u64>,
+    /// The first and the last event of each lane up to there that change something and were not applied when they
+    /// were looked at.
+    wanted: Vec<(u64, u64)>,
 }
 
 impl Observed {
+    /// An event that changes something in a lane.
+    fn want(&mut self, lane: u16, position: u64) {
+        let stored = self.set.stored(lane);
+        let (first, last) = &mut self.wanted[usize::from(lane)];
+        if stored >= *last {
+            *first = position;
+        }
+        *last = position;
+    }
+
     /// What the checkpoints and the events together say.
     fn settle(&self) {
-        for (lane, wanted) in (0..).zip(&self.wanted) {
+        for (lane, (first, last)) in (0..).zip(&self.wanted) {
             let stored = self.set.stored(lane);
-            let position = if stored >= *wanted { stored.max(self.seen) } else { stored };
-            self.set.set_position(lane, position);
+            let done = if stored >= *last { self.seen } else { first - 1 };
+            self.set.set_position(lane, stored.max(done));
         }
     }
 
     fn is_busy(&self) -> bool {
-        (0..).zip(&self.wanted).any(|(lane, wanted)| self.set.stored(lane) < *wanted)
+        (0..).zip(&self.wanted).any(|(lane, (_, last))| self.set.stored(lane) < *last)
     }
 }
 
@@ -52,14 +63,14 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
     let seen = parts.source_position();
     let Some(Looked { version, stored, parked, stopped }) = look::<M>(context).await? else {
         // Made by the node that keeps it.
-        tokio::time::sleep(BUSY).await;
+        tokio::time::sleep(IDLE / 10).await;
         return Ok(());
     };
     let set = context.progress.begin(M::NAME, version, &stored, parked);
     tell(&set, stopped);
     context.progress.set_trouble(M::NAME, None);
     // Of what is before, the checkpoints alone tell.
-    let mut observed = Observed { set, seen, wanted: vec![seen; stored.len()] };
+    let mut observed = Observed { set, seen, wanted: vec![(1, seen); stored.len()] };
     observed.settle();
     let mut follower =
         Follower::new(parts.database.clone(), parts.source.clone(), seen, parts.options.page).only(M::wants);
@@ -68,15 +79,21 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
             let next = follower.next();
             // Not given up for the clock: half a read is a connection lost.
             tokio::pin!(next);
+            let mut pause = BUSY;
             loop {
-                let pause = if observed.is_busy() { BUSY } else { IDLE };
                 tokio::select! {
                     events = &mut next => break events?,
-                    () = tokio::time::sleep(pause) => match look::<M>(context).await? {
+                    () = tokio::time::sleep(if observed.is_busy() { pause } else { IDLE }) => match look::<M>(context).await? {
                         Some(now) if now.version == version && now.stored.len() == observed.wanted.len() => {
                             // Before the positions move: who waits for one must not miss what is parked.
                             observed.set.set_all_parked(now.parked);
-                            (0..).zip(now.stored).for_each(|(lane, stored)| observed.set.set_stored(lane, stored));
+                            let mut moved = false;
+                            for (lane, stored) in (0..).zip(now.stored) {
+                                moved |= observed.set.stored(lane) != stored;
+                                observed.set.set_stored(lane, stored);
+                            }
+                            // A lane that stands still is not hurried by being looked at.
+                            pause = if moved { BUSY } else { (pause * 2).min(IDLE) };
                             observed.settle();
                             tell(&observed.set, now.stopped);
                         }
@@ -88,7 +105,7 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
         };
         *failures = 0;
         for event in &events {
-            observed.wanted[usize::from(lane_of(event.tenant, observed.set.count()))] = event.position;
+            observed.want(lane_of(event.tenant, observed.set.count()), event.position);
         }
         observed.seen = follower.position();
         context.progress.set_dealt(M::NAME, observed.seen);
@@ -114,8 +131,11 @@ async fn look<M: Projected>(context: &Context) -> Result<Option<Looked>, RunErro
         None => LaneStatus::Running,
     };
     let limit = i64::try_from(rows.len().saturating_mul(context.parts.options.parked_max)).unwrap_or(i64::MAX);
-    // After the checkpoints: whatever they are past is parked by now, or applied.
-    let parked = parking::load(&session, M::NAME, version, None, limit).await?;
+    // In the snapshot of the checkpoints or after it: whatever they are past is parked by now, or applied.
+    let parked = match first.get(4) {
+        true => parking::load(&session, M::NAME, version, None, limit).await?,
+        false => Vec::new(),
+    };
     let stored = rows.iter().map(|row| unsigned(row.get(1))).collect();
     Ok(Some(Looked { version, stored, stopped: rows.iter().map(status).collect(), parked }))
 }
@@ -126,6 +146,7 @@ fn tell(set: &LaneSet, stopped: Vec<LaneStatus>) {
     }
 }
 
-const LOOK: &str = "select l.version, c.position, c.stopped_position, c.stopped_reason
+const LOOK: &str = "select l.version, c.position, c.stopped_position, c.stopped_reason,
+        exists (select from projection.parked p where p.read_model = l.read_model and p.version = l.version)
  from projection.live l join projection.checkpoints c using (read_model, version)
  where l.read_model = $1 order by c.lane";

@@ -208,7 +208,9 @@ async fn switch<M: Projected>(
 ) -> Result<bool, RebuildError> {
     let deadline = Instant::now() + SWITCH_MAX;
     let tx = session.transaction().await.map_err(DatabaseError::Query)?;
-    tx.batch_execute("set local lock_timeout = '2s'").await.map_err(DatabaseError::Query)?;
+    // It stays open, and idle, while another session brings the last page.
+    let settings = "set local lock_timeout = '2s'; set local idle_in_transaction_session_timeout = '30s'";
+    tx.batch_execute(settings).await.map_err(DatabaseError::Query)?;
     let held = tx
         .query(
             "select position from projection.checkpoints where read_model = $1 and version = $2 order by lane for update",

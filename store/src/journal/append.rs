@@ -21,6 +21,7 @@ pub type Kind = &'static str;
 
 /// Which stream, within the tenant of the append.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamId {
     /// The aggregate's type, e.g. `tenant`.
     #[serde(deserialize_with = "super::wire::kind")]
@@ -37,6 +38,7 @@ pub struct StreamKey {
 
 /// An event as it will be stored: personal fields sealed, bytes final.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewEvent {
     /// UUIDv7, assigned before encryption (it is authenticated data there).
     pub event_id: Uuid,
@@ -50,6 +52,7 @@ pub struct NewEvent {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamAppend {
     pub stream: StreamId,
     /// Number of events in the stream that the decision was based on.
@@ -59,6 +62,7 @@ pub struct StreamAppend {
 
 /// A unique key, already reduced to its keyed hash.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClaimKey {
     /// The tenant within which it is unique; the platform's for platform scope.
     pub scope: TenantId,
@@ -69,6 +73,7 @@ pub struct ClaimKey {
 
 /// Identity of a command and of what it asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CommandStamp {
     /// Where its record lives: the tenant's own, or the platform's.
     pub tenant: TenantId,
@@ -90,6 +95,7 @@ impl CommandStamp {
 
 /// One append: all or nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Append {
     /// Every event, stream, read and tenant-scoped claim belongs to this tenant.
     pub tenant: TenantId,
@@ -184,6 +190,7 @@ fn holds_nul(json: &str) -> bool {
 
 /// A moment in the journal's life at which something was looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Seen {
     pub epoch: u64,
     pub batch: u64,
@@ -191,6 +198,7 @@ pub struct Seen {
 
 /// What a command led to. Also what a repeat of it is answered.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// Tenant of the events.
     pub tenant: TenantId,
@@ -208,6 +216,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum AppendError {
     #[error("stream {stream} has {actual} events, not {expected}: load it again and decide anew")]
     Conflict { stream: StreamId, expected: u64, actual: u64 },

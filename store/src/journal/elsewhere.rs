@@ -11,10 +11,12 @@ use super::{BY_KEY, bell, wire};
 use crate::database::{Database, DatabaseError, Role};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
+use uuid::Uuid;
 
 /// The safety net under the bell, and how soon a new writer is noticed.
 const POLL: Duration = Duration::from_millis(250);
@@ -69,6 +71,7 @@ pub(super) fn look(
     standing: watch::Receiver<Standing>,
     durable: watch::Sender<Durable>,
     lease_free: Arc<Notify>,
+    own: (Uuid, Option<String>),
 ) -> Way {
     let (told, elsewhere) = watch::channel(None);
     let ask = Arc::new(Notify::new());
@@ -79,6 +82,8 @@ pub(super) fn look(
         standing,
         durable: durable.clone(),
         lease_free,
+        own,
+        warned: AtomicBool::new(false),
         told,
     };
     tokio::spawn(observer.run());
@@ -145,6 +150,10 @@ struct Observer {
     standing: watch::Receiver<Standing>,
     durable: watch::Sender<Durable>,
     lease_free: Arc<Notify>,
+    /// This node's name and address.
+    own: (Uuid, Option<String>),
+    /// That another node tells this one's address was said.
+    warned: AtomicBool,
     told: watch::Sender<Option<Elsewhere>>,
 }
 
@@ -213,7 +222,7 @@ impl Observer {
             Some(open) if !open.client.is_closed() => open,
             _ => Session::open(&self.database).await?,
         };
-        let row = open.client.query_opt(&open.look, &[]).await.map_err(DatabaseError::Query)?;
+        let row = open.client.query_opt(&open.look, &[&self.own.0]).await.map_err(DatabaseError::Query)?;
         let Some(row) = row else {
             *session = Some(open);
             return Ok(None);
@@ -229,6 +238,12 @@ impl Observer {
         }
         let address: Option<String> = row.get(3);
         *session = Some(open);
+        if address.is_some() && address == self.own.1 {
+            if !self.warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(address, "another node tells the address of this one: give each its own by --advertise");
+            }
+            return Ok(None);
+        }
         Ok(address.map(|address| Elsewhere { seen, address }))
     }
 }
@@ -240,7 +255,7 @@ struct Session {
 
 /// The last batch, and the address of whoever made it if that one may still write.
 const LOOK: &str = "select b.epoch, b.batch, b.last_position,
-        case when l.epoch = b.epoch and l.expires_at > clock_timestamp() then l.address end, l.expires_at <= clock_timestamp()
+        case when l.epoch = b.epoch and l.expires_at > clock_timestamp() and l.holder_id <> $1 then l.address end, l.expires_at <= clock_timestamp()
  from (select epoch, batch, last_position from journal.batches order by batch desc limit 1) b cross join journal.lease l";
 
 impl Session {

@@ -50,6 +50,8 @@ const LOAD_PAGE: u16 = 5_000;
 
 /// Between two questions for a writer that is away.
 const PAUSE: Duration = Duration::from_millis(25);
+/// Before the deadline of an append: nothing is handed to another node any more.
+const LAST: Duration = Duration::from_millis(250);
 
 /// Trees of tenants that are remembered from their loading.
 const LOADED_HEADS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).unwrap();
@@ -172,7 +174,8 @@ impl Journal {
         let heads = Mutex::new(LruCache::new(LOADED_HEADS_MAX));
         let lease_free = Arc::new(Notify::new());
         let way = options.forward.clone().map(|forward| {
-            elsewhere::look(database, forward, standing.clone(), durable_tx.clone(), lease_free.clone())
+            let own = (options.node, options.address.clone());
+            elsewhere::look(database, forward, standing.clone(), durable_tx.clone(), lease_free.clone(), own)
         });
         let append_timeout = options.append_timeout;
         let inner = Inner { pool, look_ups, loads, heads, requests, standing, durable, way, append_timeout };
@@ -196,10 +199,14 @@ impl Journal {
 
     /// The writer on this node or another: since when it writes, or a later moment of the same epoch.
     fn writing(&self) -> Option<Seen> {
+        self.writing_here()
+            .or_else(|| self.inner.way.as_ref()?.elsewhere.borrow().as_ref().map(|elsewhere| elsewhere.seen))
+    }
+
+    fn writing_here(&self) -> Option<Seen> {
         let here = self.inner.standing.borrow().leading;
         // What a writer said that is gone does not stand.
         here.filter(|_| self.inner.standing.has_changed().is_ok())
-            .or_else(|| self.inner.way.as_ref()?.elsewhere.borrow().as_ref().map(|elsewhere| elsewhere.seen))
     }
 
     /// The epoch in which cached states are valid; `None` while nobody writes.
@@ -224,15 +231,17 @@ impl Journal {
                 if let Some(seen) = self.writing() {
                     return Ok(seen);
                 }
-                if let Some(reason) = stopped {
-                    return unavailable(&reason);
+                let ended = standing.has_changed().is_err();
+                if elsewhere.is_none() {
+                    match stopped {
+                        Some(reason) => return unavailable(&reason),
+                        None if ended => return unavailable("the writer has ended"),
+                        None => {}
+                    }
                 }
-                if standing.has_changed().is_err() {
-                    return unavailable("the writer has ended");
-                }
-                // Whoever ended is found out above.
                 tokio::select! {
-                    _ = standing.changed() => {}
+                    // One that has ended has no more news; another node may take over.
+                    _ = standing.changed(), if !ended => {}
                     () = changed(&mut elsewhere) => {}
                 }
             }
@@ -364,7 +373,10 @@ impl Journal {
         let deadline = Instant::now() + self.inner.append_timeout;
         loop {
             let leading = self.ready(deadline).await?;
-            match look_up().await {
+            let looked = tokio::time::timeout_at(deadline, look_up()).await.unwrap_or_else(|_| {
+                Err(DatabaseError::Unsuitable("the database did not answer within the time allowed".into()))
+            });
+            match looked {
                 Ok((seen, found)) if seen.epoch == leading.epoch => return Ok(found),
                 Ok(_) if Instant::now() >= deadline => {
                     return Err(AppendError::Unavailable("another node is the writer".into()));
@@ -510,8 +522,10 @@ impl Journal {
                 Answer::Overloaded => return Err(AppendError::Overloaded),
                 Answer::Unavailable(reason) => {
                     // Nothing was written: as good as new, while there is time.
-                    let stopped = self.inner.standing.borrow().stopped.is_some() && self.writing().is_none();
-                    if Instant::now() >= deadline || stopped {
+                    let stopped = self.inner.standing.borrow().stopped.is_some() && self.inner.way.is_none();
+                    // One that is handed over with no time left would end with an outcome unknown.
+                    let last = if self.inner.way.is_some() { LAST } else { Duration::ZERO };
+                    if Instant::now() + last >= deadline || stopped {
                         return Err(AppendError::Unavailable(reason));
                     }
                     seen = None;
@@ -563,7 +577,7 @@ impl Journal {
         let prepared = wire::read_request(request)?;
         let id = prepared.append.command.id;
         // Never handed on: two nodes that take each other for the writer would do so for ever.
-        let answered = if self.inner.standing.borrow().leading.is_some() {
+        let answered = if self.writing_here().is_some() {
             self.submit_here(Box::new(prepared), id, Instant::now() + self.inner.append_timeout).await
         } else {
             Err(AppendError::Unavailable("this node is not the writer at the moment".into()))
@@ -621,7 +635,7 @@ impl Journal {
     }
 
     async fn submit(&self, prepared: Box<Prepared>, command: Uuid, deadline: Instant) -> Result<Answer, AppendError> {
-        if let Some(way) = self.inner.way.as_ref().filter(|_| self.inner.standing.borrow().leading.is_none())
+        if let Some(way) = self.inner.way.as_ref().filter(|_| self.writing_here().is_none())
             && let Some(elsewhere) = way.writer()
         {
             let (epoch, asks) = (elsewhere.seen.epoch, prepared.asks);
@@ -644,8 +658,9 @@ impl Journal {
         match self.inner.requests.try_send(Message::Append(prepared, answer)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return Err(AppendError::Overloaded),
+            // Another node may be about to take over.
             Err(mpsc::error::TrySendError::Closed(_)) => {
-                return Err(AppendError::Unavailable("the writer has ended".into()));
+                return Ok(Answer::Unavailable("the writer has ended".into()));
             }
         }
         match tokio::time::timeout_at(deadline, answered).await {

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Distinct names of stream types and key kinds that are ever remembered; there are a few dozen.
 const KINDS_MAX: usize = 1_000;
+const KIND_BYTES_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct RequestRef<'a> {
@@ -121,8 +122,8 @@ pub(super) fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'stati
     if let Some(known) = kinds.get(name.as_str()) {
         return Ok(known);
     }
-    if kinds.len() >= KINDS_MAX {
-        return Err(serde::de::Error::custom(format!("{name} is one kind too many")));
+    if kinds.len() >= KINDS_MAX || name.len() > KIND_BYTES_MAX {
+        return Err(serde::de::Error::custom(format!("{name} is one kind too many, or no kind")));
     }
     let kept: &'static str = Box::leak(name.into_boxed_str());
     kinds.insert(kept);
@@ -219,6 +220,17 @@ mod tests {
         let changed = |from: &str, to: &str| read_request(text.replacen(from, to, 1).as_bytes()).map(drop).unwrap_err();
         assert!(matches!(changed("\"asks\":true", "\"asks\":true,\"more\":1"), WireError::Json(_)));
         assert!(matches!(changed(",\"asks\":true", ""), WireError::Json(_)));
+        for inside in [
+            "\"append\":{",
+            "\"command\":{",
+            "\"streams\":[{",
+            "\"events\":[{",
+            "\"seen\":{",
+            "\"stream\":{",
+            "\"claims\":[[{",
+        ] {
+            assert!(matches!(changed(inside, &format!("{inside}\"more\":1,")), WireError::Json(_)), "{inside}");
+        }
         assert!(matches!(changed("\"digests\":[[", "\"digests\":[[],["), WireError::Invalid(_)));
         assert!(matches!(changed("\"head\":[2,", "\"head\":[3,"), WireError::Invalid(_)));
         assert!(matches!(changed("\"metadata\":\"{}\"", "\"metadata\":\"\\u0000\""), WireError::Invalid(_)));

@@ -11,11 +11,12 @@ use daybook_testing::{TestDatabase, append, event, system, tenant, test_config};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+const PATIENCE: Duration = Duration::from_secs(60);
 const LONG: Micros = 600 * 1_000_000;
 const SECOND: Micros = 1_000_000;
 
@@ -35,6 +36,8 @@ struct Net {
     fate: Mutex<Fate>,
     /// Something was lost.
     met: Notify,
+    /// Requests so far.
+    handed: watch::Sender<u32>,
 }
 
 #[derive(Clone)]
@@ -47,6 +50,7 @@ impl Forward for Link {
             let node = net.nodes.lock().unwrap().get(&address).cloned();
             let node = node.ok_or_else(|| ForwardError::NotTaken(format!("there is no {address}")))?;
             let fate = *net.fate.lock().unwrap();
+            net.handed.send_modify(|handed| *handed += 1);
             let answer = match fate {
                 Fate::RequestLost => None,
                 Fate::Answered | Fate::AnswerLost => node.take_over_request(&request).await.ok(),
@@ -88,7 +92,12 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
-        let net = Net { nodes: Mutex::default(), fate: Mutex::new(Fate::Answered), met: Notify::new() };
+        let net = Net {
+            nodes: Mutex::default(),
+            fate: Mutex::new(Fate::Answered),
+            met: Notify::new(),
+            handed: watch::Sender::new(0),
+        };
         Scene { db: TestDatabase::new().await, net: Arc::new(net) }
     }
 
@@ -260,7 +269,7 @@ async fn a_lease_that_is_given_back_is_taken_up_long_before_it_would_have_run_ou
 /// the caller named the command, and whether it vouches for versions that it has seen.
 async fn lost(fate: Fate, fresh: bool, vouched: bool) {
     let scene = Scene::new().await;
-    let (first, second) = (scene.node("first", SECOND).await, scene.node("second", SECOND).await);
+    let (first, second) = (scene.node("first", 3 * SECOND).await, scene.node("second", 3 * SECOND).await);
     let t = tenant();
     let begun = append(t, Uuid::from_u128(1), 0, vec![event("1")]);
     let seen = second.journal.append(begun, Known::default()).await.expect("an append").seen;
@@ -268,11 +277,14 @@ async fn lost(fate: Fate, fresh: bool, vouched: bool) {
     let mut lost = append(t, Uuid::from_u128(1), 1, vec![event("2")]);
     lost.command.fresh = fresh;
     let known = Known { versions_at: vouched.then_some(seen), unused_at: vouched.then_some(seen) };
-    let (answer, ()) = tokio::join!(second.journal.append(lost.clone(), known), async {
-        scene.net.met.notified().await;
-        first.end(&scene.net, "first");
-        scene.fate(Fate::Answered);
-    });
+    let attempt = async {
+        tokio::join!(second.journal.append(lost.clone(), known), async {
+            scene.net.met.notified().await;
+            first.end(&scene.net, "first");
+            scene.fate(Fate::Answered);
+        })
+    };
+    let (answer, ()) = tokio::time::timeout(PATIENCE, attempt).await.expect("an answer");
     assert!(leads(&second.journal));
     match answer {
         Ok(outcome) => assert_eq!(outcome.last_tenant_position, 2),
@@ -306,11 +318,16 @@ async fn requests_are_never_handed_on() {
     let (third, t) = (scene.node("third", LONG).await, tenant());
     // The third takes the second for the writer.
     let first = scene.net.nodes.lock().unwrap().insert("first".into(), second.journal.clone()).expect("a node");
-    let mut options =
+    let mut waits =
         Box::pin(third.journal.append(append(t, Uuid::from_u128(1), 0, vec![event("1")]), Known::default()));
-    let waits = tokio::time::timeout(Duration::from_millis(300), &mut options).await;
-    assert!(waits.is_err(), "{waits:?}");
+    let mut handed = scene.net.handed.subscribe();
+    let before = *handed.borrow_and_update();
+    // Each is one of the third's, which is told to try again: the second hands on none of them.
+    tokio::select! {
+        answer = &mut waits => panic!("{answer:?}"),
+        handed = handed.wait_for(|handed| *handed >= before + 5) => drop(handed.expect("a network")),
+    }
     assert_eq!(scene.payloads(&first, &key(t, 1)).await, Vec::<String>::new());
     scene.net.nodes.lock().unwrap().insert("first".into(), first);
-    options.await.expect("an append");
+    waits.await.expect("an append");
 }
