@@ -301,23 +301,28 @@ impl Bench {
     }
 }
 
-fn executor(database: &Database, journal: Journal, files: &Arc<KeyFiles>, system: &SharedSystem) -> Executor {
+pub(crate) fn executor(
+    database: &Database,
+    journal: Journal,
+    files: &Arc<KeyFiles>,
+    system: &SharedSystem,
+) -> Executor {
     let keys = KeyStore::new(database.pool(Role::Writer, 8, BY_KEY), files.clone(), system.clone());
     let sealer = Sealer::new(Arc::new(keys), system.clone());
     Executor::new(journal, sealer, files.clone(), system.clone())
 }
 
-fn deadline() -> tokio::time::Instant {
+pub(crate) fn deadline() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(20)
 }
 
-async fn end_of(journal: Journal, task: JoinHandle<()>) {
+pub(crate) async fn end_of(journal: Journal, task: JoinHandle<()>) {
     journal.shutdown().await;
     // What it would tell of a panic has been printed already.
     let _ = task.await;
 }
 
-fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
+pub(crate) fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
     values.sort_unstable();
     values[values.len() / 2]
 }
@@ -354,6 +359,6 @@ fn span(figures: &[Figures]) -> String {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn ms(us: u64) -> f64 {
+pub(crate) fn ms(us: u64) -> f64 {
     us as f64 / 1_000.0
 }

@@ -28,6 +28,8 @@ pub(crate) enum BenchError {
     NoMemoryFileSystem,
     #[error("all {0} tenants of the run were used up: raise --tenants")]
     TooFewTenants(usize),
+    #[error("{0} readings of an import were not accepted")]
+    Rejected(u64),
     #[error(transparent)]
     Latency(#[from] crate::latency::LatencyError),
     #[error("no operation ended within the measured time: raise --seconds")]

@@ -5,7 +5,14 @@
 //! touched in this measurement, so that not everything is warm.
 
 use crate::error::BenchError;
+use chrono::{DateTime, Utc};
+use daybook_app::energy::{Ingest, SentRow};
 use daybook_app::{Call, Credential, Executor, authorize};
+use daybook_domain::energy::device::{Direction, MaxPower, Resolution, Site};
+use daybook_domain::energy::local_time::Stamp;
+use daybook_domain::energy::readings::Quality;
+use daybook_domain::energy::values::DeviceKind;
+use daybook_domain::energy::{Device, DeviceCommand};
 use daybook_domain::platform::tenant::{Name, Plan, SettingKey, SettingValue, Tenant, TenantCommand};
 use daybook_domain::{Actor, ActorKind, Role, TenantId};
 use daybook_store::journal::{Append, CommandStamp, Journal, Known, NewEvent, Seen, StreamAppend, StreamId};
@@ -24,6 +31,8 @@ const STREAMS: usize = 16;
 const RAW_TENANTS: usize = 16;
 /// Bytes of a payload and of a metadata of a raw append.
 const RAW_BYTES: usize = 250;
+/// When imported readings begin: 10,000 days later is still in the past.
+const IMPORT_FROM: DateTime<Utc> = DateTime::from_timestamp(915_148_800, 0).expect("the beginning of 1999");
 /// Latencies beyond this count as this.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
@@ -275,6 +284,89 @@ impl Operation for Commands {
         self.executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
         Ok(())
     }
+}
+
+struct Renames {
+    executor: Executor,
+    tenant: TenantId,
+    device: Uuid,
+    at: usize,
+}
+
+/// Whole commands of one tenant: every caller renames a device of its own.
+pub(crate) async fn renames(
+    executor: &Executor,
+    tenant: TenantId,
+    devices: &[Uuid],
+    pace: Pace,
+) -> Result<Figures, BenchError> {
+    drive(pace, |n| Renames { executor: executor.clone(), tenant, device: devices[n % devices.len()], at: 0 }).await
+}
+
+impl Operation for Renames {
+    async fn once(&mut self, _cold: bool) -> Result<(), BenchError> {
+        self.at += 1;
+        // Never the same twice, also in the next measurement.
+        let name = Name::parse(&format!("Device {}", Real.uuid_v4())).map_err(refused)?;
+        device(&self.executor, self.tenant, self.device, DeviceCommand::Rename { name }).await
+    }
+}
+
+/// A tenant with so many devices.
+pub(crate) async fn devices(executor: &Executor, tenant: TenantId, count: usize) -> Result<Vec<Uuid>, BenchError> {
+    register(executor, &Arc::new(vec![tenant])).await?;
+    let mut devices = Vec::with_capacity(count);
+    for n in 0..count {
+        let id = Real.uuid_v7();
+        let register = DeviceCommand::Register {
+            name: Name::parse(&format!("Device {n}")).map_err(refused)?,
+            kind: DeviceKind::Pv,
+            serial: None,
+            site: Site::parse("Roof", "UTC").map_err(refused)?,
+            resolution_s: Resolution::parse(900).map_err(refused)?,
+            direction: Direction::Export,
+            max_power_w: MaxPower::parse(40_000).map_err(refused)?,
+        };
+        device(executor, tenant, id, register).await?;
+        devices.push(id);
+    }
+    Ok(devices)
+}
+
+async fn device(executor: &Executor, tenant: TenantId, id: Uuid, command: DeviceCommand) -> Result<(), BenchError> {
+    let authorized = authorize(&admin(tenant), tenant, command).map_err(refused)?;
+    executor.execute::<Device>(authorized, id, call()).await.map_err(refused)?;
+    Ok(())
+}
+
+fn admin(tenant: TenantId) -> Credential {
+    Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) }
+}
+
+/// One call of so many readings of a device, one a day: as many events, in as many appends as that takes. `slot` is
+/// which quarter of an hour of each day.
+pub(crate) async fn import(
+    executor: &Executor,
+    tenant: TenantId,
+    device: Uuid,
+    slot: u64,
+    events: u64,
+) -> Result<(), BenchError> {
+    let ingest = Ingest::new(executor.clone());
+    let mut recording = ingest.begin(&admin(tenant), tenant, call()).await.map_err(refused)?;
+    let row = |index: u64| {
+        let minutes = i64::try_from(index * 24 * 60 + slot * 15).unwrap_or_default();
+        SentRow {
+            index,
+            device: device.to_string(),
+            time: Stamp::Instant(IMPORT_FROM + chrono::TimeDelta::minutes(minutes)),
+            energy_wh: 1_000,
+            quality: Quality::Measured,
+        }
+    };
+    recording.record((0..events).map(row).collect()).await.map_err(refused)?;
+    let report = recording.finish().await.map_err(refused)?;
+    if report.accepted == events { Ok(()) } else { Err(BenchError::Rejected(events - report.accepted)) }
 }
 
 /// Registers so many tenants, so that commands find them.

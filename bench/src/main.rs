@@ -6,6 +6,7 @@
 mod append;
 mod baseline;
 mod error;
+mod fairness;
 mod insert;
 mod latency;
 mod limit;
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Appends and whole commands per second, against one transaction per append.
     Append(append::Options),
+    /// What one tenant's commands cost beside another tenant's import.
+    Fairness(fairness::Options),
     /// What the writer's statement costs, by the size of the batch.
     Insert(insert::Options),
     /// From a mutation to a subscription and to NATS, at a steady rate, against a running `daybook serve`.
@@ -46,6 +49,7 @@ async fn main() -> ExitCode {
         .init();
     let result = match Cli::parse().command {
         Command::Append(options) => append::run(options).await,
+        Command::Fairness(options) => fairness::run(options).await,
         Command::Insert(options) => insert::run(options).await,
         Command::Volume(options) => volume::run(options).await,
         Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
