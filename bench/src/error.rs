@@ -5,7 +5,7 @@ use daybook_store::journal::AppendError;
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
+pub enum BenchError {
     #[error("the database failed")]
     Database(#[from] DatabaseError),
     #[error("PostgreSQL refused a statement")]
@@ -26,6 +26,8 @@ pub(crate) enum BenchError {
     NotADisk(PathBuf),
     #[error("there is no /dev/shm here, which the fixed latency needs: leave it out with --latency disk")]
     NoMemoryFileSystem,
+    #[error("{peer} failed")]
+    Peer { peer: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("all {0} tenants of the run were used up: raise --tenants")]
     TooFewTenants(usize),
     #[error("{0} readings of an import were not accepted")]
@@ -37,7 +39,7 @@ pub(crate) enum BenchError {
 }
 
 /// An error with everything that caused it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -1,8 +1,9 @@
 //! `fairness`: one tenant's commands alone, and beside another tenant's import.
 
-use crate::append::{deadline, end_of, executor, median, ms};
 use crate::error::BenchError;
+use crate::figures::{median, ms};
 use crate::load::{self, Figures, Pace};
+use crate::rig::{deadline, end_of, executor};
 use crate::server::{self, Latency};
 use daybook_app::Executor;
 use daybook_domain::TenantId;
@@ -19,7 +20,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// Measured time of one measurement.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
@@ -50,7 +51,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 
 /// # Errors
 /// When anything fails: then there is no table.
-pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
+pub async fn run(options: Options) -> Result<String, BenchError> {
     let mut table = String::from(
         "| latency | callers | alone: commands/s (p50 / p99 ms) | beside an import | ratio p50 / p99 | import events/s |\n\
          |---|---|---|---|---|---|\n",

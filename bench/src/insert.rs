@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// Appends of one event in one batch.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32, 128, 512])]
     sizes: Vec<usize>,
@@ -35,7 +35,7 @@ pub(crate) struct Options {
 
 /// # Errors
 /// When anything fails.
-pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
+pub async fn run(options: Options) -> Result<String, BenchError> {
     let latency = if options.disk_dir.is_some() { Latency::Disk } else { Latency::TwoMs };
     let server = server::start(latency, options.disk_dir, 20).await?;
     let database = server::create(&server, "bench_insert").await?;

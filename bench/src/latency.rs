@@ -6,6 +6,7 @@
 //! give figures when an event did not arrive exactly once and in order everywhere.
 
 mod cpu;
+pub mod crowd;
 mod error;
 mod feed;
 mod listen;
@@ -13,7 +14,7 @@ mod plan;
 mod program;
 mod verdict;
 
-pub(crate) use error::LatencyError;
+pub use error::LatencyError;
 
 use crate::machine::{self, Machine};
 use daybook_testing::nats::NatsServer;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant};
 use verdict::{Measured, Trail};
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// The program to measure.
     #[arg(long, default_value = "target/release/daybook")]
     program: PathBuf,
@@ -75,7 +76,7 @@ const P99_MS_MAX: f64 = 50.0;
 ///
 /// # Errors
 /// When anything fails or an event is missing: then there is no table.
-pub(crate) async fn run(options: Options) -> Result<String, LatencyError> {
+pub async fn run(options: Options) -> Result<String, LatencyError> {
     tokio::select! {
         table = measure(&options) => table,
         // The program and its data go with this one.

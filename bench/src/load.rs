@@ -21,16 +21,16 @@ use hdrhistogram::Histogram;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 /// Streams that one task rotates through.
-const STREAMS: usize = 16;
+pub const STREAMS: usize = 16;
 /// Tenants among which raw appends are spread.
 const RAW_TENANTS: usize = 16;
 /// Bytes of a payload and of a metadata of a raw append.
-const RAW_BYTES: usize = 250;
+pub const RAW_BYTES: usize = 250;
 /// When imported readings begin: 10,000 days later is still in the past.
 const IMPORT_FROM: DateTime<Utc> = DateTime::from_timestamp(915_148_800, 0).expect("the beginning of 1999");
 /// Latencies beyond this count as this.
@@ -38,41 +38,57 @@ const LATENCY_US_MAX: u64 = 60_000_000;
 
 /// How hard and how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) tasks: usize,
-    pub(crate) warm_percent: usize,
+pub struct Pace {
+    pub tasks: usize,
+    pub warm_percent: usize,
     /// Before it nothing is measured: sessions, caches and statements get ready.
-    pub(crate) begin: Instant,
-    pub(crate) end: Instant,
+    pub begin: Instant,
+    pub end: Instant,
+}
+
+/// Not measured: sessions, caches and statements get ready.
+const WARM_UP: Duration = Duration::from_millis(700);
+
+impl Pace {
+    /// From now on.
+    pub fn of(tasks: usize, warm_percent: u8, seconds: f64) -> Self {
+        let begin = Instant::now() + WARM_UP;
+        let end = begin + Duration::from_secs_f64(seconds);
+        Pace { tasks, warm_percent: usize::from(warm_percent), begin, end }
+    }
 }
 
 /// What a measurement gave.
 #[derive(Clone, Debug)]
-pub(crate) struct Figures {
-    pub(crate) operations: u64,
-    pub(crate) per_second: f64,
-    pub(crate) p50_us: u64,
-    pub(crate) p99_us: u64,
+pub struct Figures {
+    pub operations: u64,
+    pub per_second: f64,
+    pub p50_us: u64,
+    pub p99_us: u64,
     /// Per operation. What others do on the machine disturbs it least.
-    pub(crate) cpu: Cpu,
+    pub cpu: Cpu,
     /// Share of the machine that everybody else took meanwhile.
-    pub(crate) others: f64,
+    pub others: f64,
 }
 
 /// Processor time, µs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cpu {
-    pub(crate) client_us: f64,
-    pub(crate) server_us: f64,
+pub struct Cpu {
+    pub client_us: f64,
+    pub server_us: f64,
 }
 
 /// One task's doing, one operation at a time.
-trait Operation: Send + 'static {
+pub trait Operation: Send + 'static {
+    /// `cold`: on a stream that nobody has touched in this measurement.
     fn once(&mut self, cold: bool) -> impl Future<Output = Result<(), BenchError>> + Send;
 }
 
 /// Runs N tasks and counts what ended within the measured time.
-async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Result<Figures, BenchError> {
+///
+/// # Errors
+/// The first operation's that failed.
+pub async fn drive<O: Operation>(pace: Pace, mut make: impl FnMut(usize) -> O) -> Result<Figures, BenchError> {
     let Pace { begin, end, .. } = pace;
     let mut tasks = JoinSet::new();
     for n in 0..pace.tasks {
@@ -153,7 +169,7 @@ pub(crate) async fn raw(journal: &Journal, pace: Pace) -> Result<Figures, BenchE
 }
 
 /// A JSON object of so many bytes.
-pub(crate) fn text(bytes: usize) -> String {
+pub fn text(bytes: usize) -> String {
     let mut text = String::from(r#"{"note":""#);
     for n in 0..bytes.saturating_sub(text.len() + 2) {
         text.push(char::from(b"abcdefghijklmnopqrstuvwxyz"[n * 7 % 26]));
@@ -208,13 +224,13 @@ impl Operation for Raw {
 }
 
 /// Tenants that exist and that one measurement has not touched yet.
-pub(crate) struct Untouched {
+pub struct Untouched {
     tenants: Arc<Vec<TenantId>>,
     next: AtomicUsize,
 }
 
 impl Untouched {
-    pub(crate) fn new(tenants: Arc<Vec<TenantId>>) -> Arc<Self> {
+    pub fn new(tenants: Arc<Vec<TenantId>>) -> Arc<Self> {
         Arc::new(Untouched { tenants, next: AtomicUsize::new(0) })
     }
 
@@ -225,9 +241,11 @@ impl Untouched {
 }
 
 /// The one who asks for everything. Its key exists in every tenant from the registration on.
-const ACTOR: Actor = Actor { id: Uuid::from_u128(0xbe7c_0000_0000_8000_8000_0000_0000_0001), kind: ActorKind::Account };
+pub const ACTOR: Actor =
+    Actor { id: Uuid::from_u128(0xbe7c_0000_0000_8000_8000_0000_0000_0001), kind: ActorKind::Account };
 
-fn call() -> Call {
+/// What surrounds every command.
+pub fn call() -> Call {
     Call {
         correlation: "bench".into(),
         ip: Some("2001:db8::1".into()),
@@ -236,33 +254,23 @@ fn call() -> Call {
     }
 }
 
-struct Commands {
-    executor: Executor,
+/// What one task asks for: a setting of one tenant after the other changes.
+pub struct Rota {
     untouched: Arc<Untouched>,
     run: Uuid,
     tenants: Vec<TenantId>,
     at: usize,
 }
 
-/// Whole commands: one setting of a tenant changes, with the caller's address and browser sealed.
-pub(crate) async fn commands(
-    executor: &Executor,
-    untouched: &Arc<Untouched>,
-    pace: Pace,
-) -> Result<Figures, BenchError> {
-    let run = Real.uuid_v4();
-    drive(pace, |n| Commands {
-        executor: executor.clone(),
-        run,
-        untouched: untouched.clone(),
-        tenants: vec![],
-        at: n * 1_000_003,
-    })
-    .await
-}
+impl Rota {
+    /// Of task `n` of a run.
+    pub fn new(untouched: Arc<Untouched>, run: Uuid, n: usize) -> Self {
+        Rota { untouched, run, tenants: vec![], at: n * 1_000_003 }
+    }
 
-impl Operation for Commands {
-    async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
+    /// # Errors
+    /// When there are no more tenants that nobody has touched.
+    pub fn next(&mut self, cold: bool) -> Result<(TenantId, TenantCommand), BenchError> {
         self.at += 1;
         let slot = self.at % STREAMS;
         let tenant = if cold || self.tenants.is_empty() {
@@ -278,7 +286,28 @@ impl Operation for Commands {
         let key = SettingKey::parse("bench.note").map_err(refused)?;
         // Never the same twice: a change to what is already so would append nothing.
         let note = SettingValue::text(&format!("{}{:0>144}", self.run, self.at)).map_err(refused)?;
-        let command = TenantCommand::ChangeSettings { set: BTreeMap::from([(key, note)]), unset: BTreeSet::new() };
+        Ok((tenant, TenantCommand::ChangeSettings { set: BTreeMap::from([(key, note)]), unset: BTreeSet::new() }))
+    }
+}
+
+struct Commands {
+    executor: Executor,
+    rota: Rota,
+}
+
+/// Whole commands: one setting of a tenant changes, with the caller's address and browser sealed.
+pub(crate) async fn commands(
+    executor: &Executor,
+    untouched: &Arc<Untouched>,
+    pace: Pace,
+) -> Result<Figures, BenchError> {
+    let run = Real.uuid_v4();
+    drive(pace, |n| Commands { executor: executor.clone(), rota: Rota::new(untouched.clone(), run, n) }).await
+}
+
+impl Operation for Commands {
+    async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
+        let (tenant, command) = self.rota.next(cold)?;
         let credential = Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) };
         let authorized = authorize(&credential, tenant, command).map_err(refused)?;
         self.executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;

@@ -1,21 +1,7 @@
-//! Measures what Daybook promises about speed, each figure beside the simpler way it is compared with.
-//!
-//! It brings its own PostgreSQL and leaves nothing behind. It refuses to compare figures of different
-//! runs: machines and disks change between two of them, so whatever is compared is interleaved in one.
-
-mod append;
-mod baseline;
-mod error;
-mod fairness;
-mod insert;
-mod latency;
-mod limit;
-mod load;
-mod machine;
-mod server;
-mod volume;
+//! The command line of the measurements; see the library.
 
 use clap::{Parser, Subcommand};
+use daybook_bench::{append, error, fairness, insert, latency, volume};
 use std::process::ExitCode;
 
 #[derive(Parser)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// What a commit costs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum Latency {
+pub enum Latency {
     /// Whatever the disk takes.
     Disk,
     /// In memory, and every flush of the log waits 2 ms first: the same on every machine.
@@ -31,7 +31,10 @@ impl fmt::Display for Latency {
 }
 
 /// Starts a server for one latency. It ends with the value.
-pub(crate) async fn start(
+///
+/// # Errors
+/// When the machine has nothing of that latency.
+pub async fn start(
     latency: Latency,
     disk_dir: Option<PathBuf>,
     connections_max: usize,
@@ -67,7 +70,10 @@ fn in_memory(directory: &Path) -> Result<bool, BenchError> {
 }
 
 /// Makes a database with Daybook's schema.
-pub(crate) async fn create(server: &TestServer, name: &str) -> Result<Database, BenchError> {
+///
+/// # Errors
+/// When there is one of that name.
+pub async fn create(server: &TestServer, name: &str) -> Result<Database, BenchError> {
     let admin = server.database("postgres").connect(Role::Login, "").await?;
     admin.batch_execute(&format!("create database {name} encoding 'UTF8' template template0")).await?;
     let database = server.database(name);
@@ -76,7 +82,10 @@ pub(crate) async fn create(server: &TestServer, name: &str) -> Result<Database, 
 }
 
 /// Copies a database to which nobody is connected any more.
-pub(crate) async fn copy(server: &TestServer, from: &str, to: &str) -> Result<Database, BenchError> {
+///
+/// # Errors
+/// When somebody stays connected.
+pub async fn copy(server: &TestServer, from: &str, to: &str) -> Result<Database, BenchError> {
     let admin = server.database("postgres").connect(Role::Login, "").await?;
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -91,16 +100,18 @@ pub(crate) async fn copy(server: &TestServer, from: &str, to: &str) -> Result<Da
 }
 
 /// How the storage does at the moment.
-pub(crate) struct Probe {
+pub struct Probe {
     /// Median of writing 8 KiB and waiting until it is on the disk.
-    pub(crate) fsync: Duration,
+    pub fsync: Duration,
     /// Median of the smallest synchronous commit.
-    pub(crate) commit: Duration,
+    pub commit: Duration,
 }
 
 const PROBES: usize = 31;
 
-pub(crate) async fn probe(server: &TestServer, database: &Database) -> Result<Probe, BenchError> {
+/// # Errors
+/// When nothing can be written there.
+pub async fn probe(server: &TestServer, database: &Database) -> Result<Probe, BenchError> {
     let directory = server.directory().to_owned();
     let failed = |source| BenchError::Probe { path: directory.clone(), source };
     let mut fsyncs = Vec::with_capacity(PROBES);
@@ -125,13 +136,17 @@ pub(crate) async fn probe(server: &TestServer, database: &Database) -> Result<Pr
 }
 
 /// Processor time that this process and the server's have used so far. Zero where the system does not tell.
-pub(crate) async fn cpu(session: &tokio_postgres::Client) -> Result<Cpu, BenchError> {
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn cpu(session: &tokio_postgres::Client) -> Result<Cpu, BenchError> {
     let rows = session.query("select pid from pg_stat_activity", &[]).await?;
     let server_us = rows.iter().map(|row| used_us(&row.get::<_, i32>(0).to_string())).sum();
     Ok(Cpu { client_us: used_us("self"), server_us })
 }
 
-fn used_us(process: &str) -> f64 {
+/// Processor time of a process that runs, µs, by its number or `self`. Zero where the system does not tell.
+pub fn used_us(process: &str) -> f64 {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return 0.0 };
     threads
         .flatten()

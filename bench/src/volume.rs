@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, JoinSet};
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct Options {
+pub struct Options {
     /// Events of the full journal.
     #[arg(long, default_value_t = 10_000_000)]
     events: u64,
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// # Errors
 /// When anything fails.
-pub(crate) async fn run(options: Options) -> Result<String, BenchError> {
+pub async fn run(options: Options) -> Result<String, BenchError> {
     let server = server::start(Latency::Disk, options.disk_dir.clone(), 200).await?;
     let (full, empty) = (server::create(&server, "bench_full").await?, server::create(&server, "bench_empty").await?);
     let mut table = String::from("| | events | measured |\n|---|---|---|\n");

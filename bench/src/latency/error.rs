@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LatencyError {
+pub enum LatencyError {
     #[error("{program} cannot be started: build it, or name another one with --program")]
     Program { program: PathBuf, source: std::io::Error },
     #[error("{path} cannot be prepared")]

@@ -7,16 +7,17 @@ use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures_util::stream::BoxStream;
 use futures_util::{SinkExt, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use uuid::Uuid;
 
 const SUBSCRIPTION: &str =
@@ -180,6 +181,17 @@ struct Reading {
 }
 
 async fn subscribe(program: &Program, tenant: Uuid, device: Uuid, after: &str) -> Result<Source, LatencyError> {
+    // After what is there already: the subscription may begin after the first mutation and miss nothing.
+    let variables = json!({ "t": tenant, "d": device, "a": after });
+    let socket = open(program, SUBSCRIPTION, &variables).await?;
+    // Reading on also answers the server's pings.
+    Ok(socket.map(|message| from_socket(&message?)).boxed())
+}
+
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A socket with one subscription, which has been asked for.
+pub(super) async fn open(program: &Program, query: &str, variables: &Value) -> Result<Socket, LatencyError> {
     let mut request = program.url("ws", "/graphql").into_client_request()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("graphql-transport-ws"));
     let (mut socket, _) = connect_async(request).await?;
@@ -190,13 +202,9 @@ async fn subscribe(program: &Program, tenant: Uuid, device: Uuid, after: &str) -
     if !answer.to_text()?.contains("connection_ack") {
         return Err(LatencyError::Unexpected(answer.to_string()));
     }
-    // After what is there already: the subscription may begin after the first mutation and miss nothing.
-    let variables = json!({ "t": tenant, "d": device, "a": after });
-    let message =
-        json!({ "id": "1", "type": "subscribe", "payload": { "query": SUBSCRIPTION, "variables": variables } });
+    let message = json!({ "id": "1", "type": "subscribe", "payload": { "query": query, "variables": variables } });
     socket.send(Message::text(message.to_string())).await?;
-    // Reading on also answers the server's pings.
-    Ok(socket.map(|message| from_socket(&message?)).boxed())
+    Ok(socket)
 }
 
 fn from_socket(message: &Message) -> Result<Vec<Arrival>, LatencyError> {

@@ -86,6 +86,13 @@ impl Program {
         Ok(token.trim().to_owned())
     }
 
+    /// Memory of the program itself, without its database server's. Zero where the system does not tell.
+    pub(super) fn resident_kib(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    }
+
     /// The process of the database server that starts all its others.
     pub(super) fn postmaster(&self) -> Option<u32> {
         let note = self.directory.path().join("data").join("postgres").join("postmaster.pid");
