@@ -100,7 +100,7 @@ async fn take(State(door): State<Arc<Door>>, request: Request) -> Response {
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    if Sha256::digest(&body)[..] != body_hash {
+    if Sha256::digest(&body)[..] != body_hash || !door.is_first(signature) {
         return StatusCode::NOT_FOUND.into_response();
     }
     match door.journal.take_over_request(&body).await {
@@ -127,8 +127,12 @@ impl Door {
             tracing::warn!(apart_ms, "the clock of another node is too far from this one's: set both");
             return None;
         }
-        let copied = self.seen.lock().unwrap_or_else(PoisonError::into_inner).put(signature, ()).is_some();
-        (!copied).then_some((signature, body_hash))
+        Some((signature, body_hash))
+    }
+
+    /// Whether a good request with this signature comes for the first time.
+    fn is_first(&self, signature: Signature) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).put(signature, ()).is_none()
     }
 }
 
