@@ -11,6 +11,7 @@ mod latency;
 mod limit;
 mod load;
 mod machine;
+mod rebuild;
 mod server;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +32,8 @@ enum Command {
     Insert(insert::Options),
     /// From a mutation to a subscription and to NATS, at a steady rate, against a running `daybook serve`.
     Latency(latency::Options),
+    /// Read models made from a full journal, events per second, against COPY of their rows.
+    Rebuild(rebuild::Options),
 }
 
 #[tokio::main]
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Append(options) => append::run(options).await,
         Command::Insert(options) => insert::run(options).await,
+        Command::Rebuild(options) => rebuild::run(options).await,
         Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
     };
     match result {
