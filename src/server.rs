@@ -4,6 +4,7 @@
 use crate::base::Base;
 use crate::config::{Serving, Settled, Token};
 use crate::exit::Failure;
+use crate::operator::Operator;
 use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::audit::door::{Watched, watch_origins};
 use daybook_api::graphql::opaque::Opaque;
@@ -67,6 +68,7 @@ pub struct Server {
     counting: JoinHandle<()>,
     access: AccessLog,
     accessing: JoinHandle<()>,
+    operating: JoinHandle<()>,
     projecting: JoinHandle<()>,
     cluster: Option<JoinHandle<Option<Cluster>>>,
 }
@@ -159,6 +161,13 @@ impl Server {
             files.derive("daybook access log v1"),
             AccessOptions::default(),
         );
+        let operator = Operator {
+            pool: database.pool(Role::Projector, 1, ""),
+            executor: executor.clone(),
+            projections: projections.clone(),
+            system: system.clone(),
+        };
+        let operating = tokio::spawn(operator.serve());
         let parts = Arc::new(Parts {
             ingest: Ingest::new(executor.clone()),
             executor,
@@ -257,6 +266,7 @@ impl Server {
             counting,
             access,
             accessing,
+            operating,
             projecting,
             cluster: None,
         })
@@ -283,11 +293,14 @@ impl Server {
             counting,
             access,
             accessing,
+            operating,
             projecting,
             cluster,
             ..
         } = self;
         stop.send_replace(true);
+        // What it has begun is begun again by the next start.
+        operating.abort();
         let _ = tokio::time::timeout(DRAIN, sockets.closed()).await;
         if tokio::time::timeout(DRAIN, http).await.is_err() {
             tracing::warn!("some requests did not end within {DRAIN:?}");
