@@ -8,6 +8,7 @@ mod base;
 mod config;
 mod exit;
 mod logs;
+mod operator;
 mod server;
 mod settings;
 mod verbs;
@@ -61,6 +62,11 @@ enum Verb {
         after_help = "Example:\n  daybook rebuild tenants\n\nSafe while the server runs: queries go on with the old version until the new one has caught up."
     )]
     Rebuild(verbs::rebuild::Arguments),
+    /// How the read models stand; try or skip events that cannot be applied
+    #[command(
+        after_help = "Example:\n  daybook projections list\n  daybook projections parked devices\n  daybook projections retry devices --stream device/018f…\n  daybook projections skip devices --position 1200 --reason \"Written by a defect that is mended\"\n\nAn event that cannot be applied parks its stream: all others go on. A retry and a skip are carried out by the server that writes; a skip is recorded in the platform's journal before it takes effect."
+    )]
+    Projections(verbs::projections::Arguments),
     /// Check that nothing in the journal was altered
     #[command(
         after_help = "Example:\n  daybook verify\n\nRecomputes every leaf and every head and compares them with the signed checkpoints outside the database.\nExit code 3 when anything differs; the first bad position is named."
@@ -140,6 +146,7 @@ fn main() -> ExitCode {
             Verb::Demo(arguments) => verbs::demo::run(settled, arguments).await,
             Verb::Migrate => verbs::migrate::run(settled).await,
             Verb::Rebuild(arguments) => verbs::rebuild::run(settled, arguments).await,
+            Verb::Projections(arguments) => verbs::projections::run(settled, arguments).await,
             Verb::Verify(arguments) => verbs::verify::run(settled, arguments).await,
             Verb::Export(arguments) => verbs::export::run(settled, arguments).await,
             Verb::Replay(arguments) => verbs::replay::run(settled, arguments).await,

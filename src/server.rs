@@ -4,6 +4,7 @@
 use crate::base::Base;
 use crate::config::{Serving, Settled, Token};
 use crate::exit::Failure;
+use crate::operator::Operator;
 use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::audit::door::{Watched, watch_origins};
 use daybook_api::graphql::opaque::Opaque;
@@ -70,6 +71,7 @@ pub struct Server {
     counting: JoinHandle<()>,
     access: AccessLog,
     accessing: JoinHandle<()>,
+    operating: JoinHandle<()>,
     projecting: JoinHandle<()>,
     cluster: Option<JoinHandle<Option<Cluster>>>,
 }
@@ -169,6 +171,13 @@ impl Server {
             files.derive("daybook access log v1"),
             AccessOptions::default(),
         );
+        let operator = Operator {
+            pool: database.pool(Role::Projector, 1, ""),
+            executor: executor.clone(),
+            projections: projections.clone(),
+            system: system.clone(),
+        };
+        let operating = tokio::spawn(operator.serve());
         let parts = Arc::new(Parts {
             ingest: Ingest::new(executor.clone()),
             executor,
@@ -270,6 +279,7 @@ impl Server {
             counting,
             access,
             accessing,
+            operating,
             projecting,
             cluster: None,
         })
@@ -296,11 +306,14 @@ impl Server {
             counting,
             access,
             accessing,
+            operating,
             projecting,
             cluster,
             ..
         } = self;
         stop.send_replace(true);
+        // What it has begun is begun again by the next start.
+        operating.abort();
         // Where another node can take over, it does so before the slowest request here has ended, which is then
         // finished there.
         let first = if journal.elsewhere().is_some() { HAND_OVER } else { DRAIN };

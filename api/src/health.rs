@@ -5,8 +5,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use daybook_projections::Projections;
+use daybook_projections::engine::{LaneState, LaneStatus, ModelHealth};
 use daybook_store::journal::{Elsewhere, Standing};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -42,25 +43,11 @@ fn ready(health: &Health) -> Response {
         (None, None) => "waiting",
     };
     let ready = (standing.leading.is_some() || elsewhere) && projections.is_well();
-    let models: Vec<_> = projections
-        .models
-        .iter()
-        .map(|model| {
-            let stopped =
-                model.lanes.iter().filter(|l| l.status != daybook_projections::engine::LaneStatus::Running).count();
-            json!({
-                "name": model.read_model,
-                "version": model.version,
-                "lanes": model.lanes.len(),
-                "stopped": stopped,
-                "parked": model.lanes.iter().map(|l| l.parked).sum::<usize>(),
-                "lagMax": model.lanes.iter().map(|l| l.lag).max().unwrap_or(0),
-            })
-        })
-        .collect();
+    let models: Vec<_> = projections.models.iter().map(told).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let away = health.optional.iter().filter(|(_, is_away)| is_away());
-    let degraded: Vec<&str> = away.map(|(name, _)| *name).collect();
+    let parked = projections.models.iter().filter(|model| model.parked() > 0).map(|model| model.read_model);
+    let degraded: Vec<&str> = away.map(|(name, _)| *name).chain(parked).collect();
     let body = json!({
         "status": match (ready, degraded.is_empty()) {
             (true, true) => "ready",
@@ -73,4 +60,28 @@ fn ready(health: &Health) -> Response {
         "readModels": models,
     });
     (status, Json(body)).into_response()
+}
+
+/// One read model: slow is not stopped, and what has stopped or is left aside says so.
+fn told(model: &ModelHealth) -> Value {
+    let lanes = |state| model.lanes.iter().filter(|lane| lane.state() == state).count();
+    let stopped = model.lanes.iter().filter_map(|lane| match &lane.status {
+        LaneStatus::Running => None,
+        LaneStatus::Stopped { reason, position } => {
+            Some(json!({ "lane": lane.lane, "position": position, "reason": reason }))
+        }
+    });
+    json!({
+        "name": model.read_model,
+        "version": model.version,
+        "state": model.state().to_string(),
+        "reason": model.trouble,
+        "lanes": model.lanes.len(),
+        "slow": lanes(LaneState::Slow),
+        "stopped": lanes(LaneState::Stopped),
+        "stops": stopped.collect::<Value>(),
+        "parked": model.parked(),
+        "lagMax": model.lanes.iter().map(|l| l.lag).max().unwrap_or(0),
+        "behindSecondsMax": model.lanes.iter().map(|l| l.behind.as_secs()).max().unwrap_or(0),
+    })
 }

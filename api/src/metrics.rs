@@ -41,6 +41,7 @@ struct Inner {
     running: Family<KindLabels, Gauge>,
     lag: Family<ModelLabels, Gauge>,
     lanes_stopped: Family<ModelLabels, Gauge>,
+    streams_parked: Family<ModelLabels, Gauge>,
     events_durable: Counter,
     batches: Counter,
     batch_events: Histogram,
@@ -103,6 +104,7 @@ impl Metrics {
         let answer_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let operation_seconds = Family::new_with_constructor(seconds as fn() -> Histogram);
         let (running, lag, lanes_stopped) = (Family::default(), Family::default(), Family::default());
+        let streams_parked = Family::default();
         let (events_durable, batches) = (Counter::default(), Counter::default());
         let (batch_events, flush_events) = (Histogram::new(EVENTS), Histogram::new(EVENTS));
         let (commit_seconds, flush_seconds) = (seconds(), seconds());
@@ -120,6 +122,7 @@ impl Metrics {
         all.register("graphql_running", "GraphQL operations under way", running.clone());
         all.register("read_model_lag_positions", "Journal positions that the slowest lane is behind", lag.clone());
         all.register("read_model_lanes_stopped", "Lanes that do not get past an event", lanes_stopped.clone());
+        all.register("read_model_streams_parked", "Streams left aside at an event", streams_parked.clone());
         all.register("journal_events_durable", "Events made durable by this node", events_durable.clone());
         all.register("journal_batches", "Batches made durable by this node", batches.clone());
         all.register("journal_batch_events", "Events of a batch that was committed", batch_events.clone());
@@ -152,6 +155,7 @@ impl Metrics {
                 running,
                 lag,
                 lanes_stopped,
+                streams_parked,
                 events_durable,
                 batches,
                 batch_events,
@@ -220,6 +224,8 @@ impl Metrics {
             let stopped = model.lanes.iter().filter(|lane| lane.status != LaneStatus::Running).count();
             self.inner.lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
             self.inner.lanes_stopped.get_or_create(&labels).set(i64::try_from(stopped).unwrap_or(i64::MAX));
+            let parked = i64::try_from(model.parked()).unwrap_or(i64::MAX);
+            self.inner.streams_parked.get_or_create(&labels).set(parked);
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod latency;
 mod limit;
 pub mod load;
 mod machine;
+pub mod rebuild;
 pub mod rig;
 pub mod server;
 pub mod volume;

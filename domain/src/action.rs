@@ -90,6 +90,9 @@ actions! {
     GrantRead = "grant.read", Read;
     GrantList = "grant.list", Read;
 
+    /// An event is left out of a read model: the platform's operators alone.
+    ProjectionSkipEvent = "projection.skipEvent", Command;
+
     /// Every event of a tenant and every denied attempt in it.
     AuditRead = "audit.read", Read;
 

@@ -5,6 +5,7 @@ pub(crate) mod contracts;
 pub mod grant;
 pub mod membership;
 pub mod module;
+pub mod projection;
 pub mod tenant;
 
 #[cfg(test)]
@@ -14,4 +15,7 @@ pub use account::{Account, AccountCommand, AccountError, AccountEvent};
 pub use grant::{AccessGrant, AccessGrantCommand, AccessGrantError, AccessGrantEvent, GrantTerm, grant_id};
 pub use membership::{Membership, MembershipCommand, MembershipError, MembershipEvent, TenantRole, membership_id};
 pub use module::{Manifest, Module, ModuleCommand, ModuleError, ModuleEvent};
+pub use projection::{
+    Projection, ProjectionCommand, ProjectionError, ProjectionEvent, operator_subject, projection_id,
+};
 pub use tenant::{Tenant, TenantCommand, TenantError, TenantEvent};

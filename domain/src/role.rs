@@ -101,6 +101,8 @@ impl Role {
             GrantRead            => [Y,        Y,      N,      N],
             GrantList            => [Y,        Y,      N,      N],
 
+            ProjectionSkipEvent  => [Y,        N,      N,      N],
+
             AuditRead            => [Y,        Y,      N,      N],
 
             DeviceRegister       => [Y,        Y,      N,      N],

@@ -33,7 +33,6 @@ impl SeriesModel for Audit {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("audit_v{version}");
         format!(
             r#"create table {table} (
                 tenant_id       uuid        not null,
@@ -53,14 +52,6 @@ impl SeriesModel for Audit {
                 event_type      text        collate "C" not null,
                 primary key (tenant_id, tenant_position)
             );
-            create index {index}_by_actor on {table} (tenant_id, actor, tenant_position);
-            create index {index}_by_subject on {table} (tenant_id, stream_id, tenant_position);
-            create index {index}_by_subject_type on {table} (tenant_id, stream_type, tenant_position);
-            create index {index}_by_event_type on {table} (tenant_id, event_type, tenant_position);
-            create index {index}_by_command on {table} (tenant_id, command_id, tenant_position);
-            create index {index}_by_correlation on {table} (tenant_id, correlation, tenant_position);
-            -- Time follows position within a tenant: a range of one becomes a range of the other.
-            create index {index}_by_time on {table} (tenant_id, recorded_at, tenant_position);
             alter table {table} enable row level security;
             alter table {table} force row level security;
             create policy projector on {table} to daybook_projector using (true) with check (true);
@@ -68,6 +59,21 @@ impl SeriesModel for Audit {
             create policy own_tenant on {table} for select to daybook_reader
                 using (tenant_id = (select nullif(current_setting('app.tenant', true), '')::uuid));
             grant select on {table} to daybook_reader;"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("audit_v{version}");
+        format!(
+            r#"create index {index}_by_actor on {table} (tenant_id, actor, tenant_position);
+            create index {index}_by_subject on {table} (tenant_id, stream_id, tenant_position);
+            create index {index}_by_subject_type on {table} (tenant_id, stream_type, tenant_position);
+            create index {index}_by_event_type on {table} (tenant_id, event_type, tenant_position);
+            create index {index}_by_command on {table} (tenant_id, command_id, tenant_position);
+            create index {index}_by_correlation on {table} (tenant_id, correlation, tenant_position);
+            -- Time follows position within a tenant: a range of one becomes a range of the other.
+            create index {index}_by_time on {table} (tenant_id, recorded_at, tenant_position);"#
         )
     }
 

@@ -43,7 +43,7 @@ async fn carry_out(settled: &Settled, model: &Model, base: &Base) -> Result<(), 
     )
     .map_err(|e| Failure::failed(&e))?;
     let keys = Arc::new(KeyStore::new(base.database.pool(Role::Writer, 2, BY_KEY), Arc::new(files), system.clone()));
-    let bar = super::bar("events");
+    let mut shown = super::Shown::new("events");
     let parts = Parts {
         database: base.database.clone(),
         source: Source::Journal,
@@ -51,12 +51,9 @@ async fn carry_out(settled: &Settled, model: &Model, base: &Base) -> Result<(), 
         system,
         options: Options::default(),
     };
-    let mut report = |progress: RebuildProgress| {
-        bar.set_length(progress.head);
-        bar.set_position(progress.position);
-    };
+    let mut report = |progress: RebuildProgress| shown.tell(progress.position, progress.head);
     let rebuilt = model.rebuild(&parts, &mut report).await.map_err(|e| Failure::failed(&e))?;
-    bar.finish_and_clear();
+    shown.clear();
     println!("{} version {} answers now, up to position {}.", rebuilt.read_model, rebuilt.version, rebuilt.position);
     Ok(())
 }

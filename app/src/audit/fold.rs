@@ -2,7 +2,7 @@
 
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
-use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Tenant};
+use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Tenant};
 use daybook_store::codec::{self, CodecError};
 use serde::Serialize;
 use serde_json::Value;
@@ -42,6 +42,7 @@ const FOLDS: &[(&str, Fresh)] = &[
     ("membership", new::<Membership>),
     ("module", new::<Module>),
     ("grant", new::<AccessGrant>),
+    ("projection", new::<Projection>),
     ("device", new::<Device>),
 ];
 

@@ -2,13 +2,13 @@
 //!
 //! Nothing ever leaves this list: see [`crate::registry`].
 
-use super::{AccessGrant, Account, Membership, Module, Tenant};
+use super::{AccessGrant, Account, Membership, Module, Projection, Tenant};
 use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
 use serde_json::{Value, json};
 
 /// Every version of every event here. A new one is one entry; `cargo run -- schemas` does the rest.
 pub(crate) fn event_contracts() -> Vec<EventContract> {
-    [tenants(), accounts(), memberships(), modules(), grants()].concat()
+    [tenants(), accounts(), memberships(), modules(), grants(), projections()].concat()
 }
 
 fn tenants() -> Vec<EventContract> {
@@ -209,4 +209,19 @@ fn grants() -> Vec<EventContract> {
         ),
         event::<AccessGrant>("revoked", "1", PUBLIC, vec![json!({"reason": "Has moved to another team"})]),
     ]
+}
+
+/// What operators decide is nobody's but the platform's.
+fn projections() -> Vec<EventContract> {
+    const SUBJECT: &str = "0198f000-0000-7000-8000-000000000001";
+    let skipped = |operator: Value| json!({"read_model": "devices", "position": 1200, "reason": "Written by a defect that is mended", "operator": operator});
+    vec![event::<Projection>(
+        "event_skipped",
+        "1",
+        INTERNAL,
+        vec![
+            skipped(json!({"$subject": SUBJECT, "value": "ada"})),
+            skipped(json!({"$subject": SUBJECT, "erased": true})),
+        ],
+    )]
 }

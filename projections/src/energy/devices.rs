@@ -27,7 +27,6 @@ impl ReadModel for Devices {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("devices_v{version}");
         format!(
             r#"create table {table} (
                 tenant_id         uuid        not null,
@@ -55,18 +54,25 @@ impl ReadModel for Devices {
                 position          bigint      not null,
                 primary key (tenant_id, device_id)
             );
-            create index {index}_by_registration on {table} (tenant_id, registered_at, device_id);
-            create index {index}_by_name on {table} (tenant_id, name_key, device_id);
-            create index {index}_by_kind on {table} (tenant_id, kind, registered_at, device_id);
-            create index {index}_by_kind_and_name on {table} (tenant_id, kind, name_key, device_id);
-            create index {index}_by_status on {table} (tenant_id, status, registered_at, device_id);
-            create index {index}_by_serial on {table} (tenant_id, serial_key) where serial_key is not null;
             alter table {table} enable row level security;
             alter table {table} force row level security;
             create policy projector on {table} to daybook_projector using (true) with check (true);
             create policy own_tenant on {table} for select to daybook_reader
                 using (tenant_id = (select nullif(current_setting('app.tenant', true), '')::uuid));
             grant select on {table} to daybook_reader;"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("devices_v{version}");
+        format!(
+            r#"create index {index}_by_registration on {table} (tenant_id, registered_at, device_id);
+            create index {index}_by_name on {table} (tenant_id, name_key, device_id);
+            create index {index}_by_kind on {table} (tenant_id, kind, registered_at, device_id);
+            create index {index}_by_kind_and_name on {table} (tenant_id, kind, name_key, device_id);
+            create index {index}_by_status on {table} (tenant_id, status, registered_at, device_id);
+            create index {index}_by_serial on {table} (tenant_id, serial_key) where serial_key is not null;"#
         )
     }
 

@@ -98,6 +98,9 @@ impl SeriesModel for ReadingsSeries {
 
     async fn store(tx: &Transaction<'_>, version: u32, rows: &[Reading]) -> Result<(), DatabaseError> {
         ensure_partitions(tx, version, rows).await?;
+        // In the order of the key, where neighbours meet on the same page; what comes twice stays in the order of history.
+        let mut rows: Vec<&Reading> = rows.iter().collect();
+        rows.sort_by_key(|row| (row.tenant, row.device, row.start));
         let tenant: Vec<Uuid> = rows.iter().map(|row| row.tenant).collect();
         let device: Vec<Uuid> = rows.iter().map(|row| row.device).collect();
         let start: Vec<DateTime<Utc>> = rows.iter().map(|row| row.start).collect();

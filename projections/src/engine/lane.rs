@@ -22,6 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 /// A lost connection is not told as a stop before it has failed so often in a row.
 const TRANSIENT_FAILURES_MAX: u32 = 3;
 
+/// Pages that are read for one transaction of a lane that is behind.
+const GAP_PAGES_MAX: usize = 16;
+
 /// Everything of one lane in (after, up to]; often nothing.
 pub(super) struct Work {
     pub(super) after: u64,
@@ -433,16 +436,23 @@ impl<M: Projected> Lane<M> {
                 (follower.only(M::wants), permit)
             }
         };
-        // It was dealt, so it is there; at most the word of a new writer is still missing.
-        let events = follower.next().await.map_err(|error| Trouble {
-            position: position + 1,
-            reason: error.to_string(),
-            transient: matches!(&error, FollowError::Database(error) if error.is_connection()),
-        })?;
         let (lanes, number) = (self.set.count(), self.number);
-        let up_to = follower.position();
         let mine = |event: &RecordedEvent| lane_of(event.tenant, lanes) == number;
-        let work = Work { after: position, up_to, events: events.into_iter().filter(mine).collect() };
+        let (mut events, dealt) = (Vec::new(), *self.dealt.borrow());
+        // Most of what is read is other lanes': a transaction is worth more than one page.
+        for _ in 0..GAP_PAGES_MAX {
+            // It was dealt, so it is there; at most the word of a new writer is still missing.
+            let page = follower.next().await.map_err(|error| Trouble {
+                position: position + 1,
+                reason: error.to_string(),
+                transient: matches!(&error, FollowError::Database(error) if error.is_connection()),
+            })?;
+            events.extend(page.into_iter().filter(mine));
+            if events.len() >= self.batch_max || follower.position() >= dealt {
+                break;
+            }
+        }
+        let work = Work { after: position, up_to: follower.position(), events };
         let (work, rest) = self.cut(work);
         match rest {
             Some(rest) => self.held.push_front(rest),

@@ -16,6 +16,8 @@ mod parking;
 mod progress;
 mod projected;
 mod rebuild;
+mod report;
+pub mod requests;
 mod retention;
 mod retry;
 mod runner;
@@ -27,6 +29,7 @@ pub use model::{ApplyError, OpenedEvent, ReadModel, RowKey, lane_of};
 pub use parking::{Parked, Place, SkipError, StreamName};
 pub use progress::{Health, LaneHealth, LaneStatus, Lanes, ModelHealth, Progress, WaitError};
 pub use rebuild::{RebuildError, RebuildProgress, Rebuilt};
+pub use report::{LaneReport, LaneState, ModelReport, parked_streams, report};
 pub use retention::purge;
 pub use series::SeriesModel;
 pub use versions::VersionError;
@@ -61,6 +64,8 @@ pub struct Options {
     pub page: u64,
     /// Events per transaction of a lane.
     pub batch_max: usize,
+    /// Events per transaction of a rebuild, until it has caught up.
+    pub bulk_max: usize,
     /// How often the checkpoints of lanes are stored for which nothing has changed.
     pub store_every: Duration,
     /// How long change rows are kept.
@@ -82,6 +87,7 @@ impl Default for Options {
             pool_size: 8,
             page: 1_000,
             batch_max: 1_000,
+            bulk_max: 20_000,
             store_every: Duration::from_millis(500),
             retention: Duration::from_secs(7 * 24 * 3_600),
             purge_every: Duration::from_secs(600),

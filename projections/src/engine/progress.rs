@@ -5,12 +5,75 @@
 
 use super::model::lane_of;
 use super::parking::{Parked, ParkedStreams, StreamName};
+use super::report::LaneState as State;
 use daybook_domain::TenantId;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+
+/// Beyond either of them a lane is slow: journal positions behind, and since when.
+pub(super) const SLOW_POSITIONS: u64 = 10_000;
+pub(super) const SLOW_AFTER: Duration = Duration::from_secs(10);
+/// Moments that are remembered of what was dealt, and how far apart they are.
+const MARKS_MAX: usize = 512;
+const MARKS_APART: Duration = Duration::from_millis(100);
+
+/// When which positions were dealt, as long as a lane is behind them, so that a lag can be told in seconds.
+struct Marks {
+    marks: VecDeque<Mark>,
+    /// How exact that is; less so when the lag is long.
+    apart: Duration,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { marks: VecDeque::new(), apart: MARKS_APART }
+    }
+}
+
+struct Mark {
+    /// The last position dealt by then, and since when the first one after the mark before.
+    up_to: u64,
+    since: Instant,
+}
+
+impl Marks {
+    fn add(&mut self, up_to: u64, now: Instant) {
+        self.push(Mark { up_to, since: now });
+        while self.marks.len() > MARKS_MAX {
+            self.apart *= 2;
+            for mark in std::mem::take(&mut self.marks) {
+                self.push(mark);
+            }
+        }
+    }
+
+    /// Into the last one, if that is as young.
+    fn push(&mut self, mark: Mark) {
+        match self.marks.back_mut() {
+            Some(last) if mark.up_to <= last.up_to => {}
+            Some(last) if mark.since.saturating_duration_since(last.since) < self.apart => last.up_to = mark.up_to,
+            _ => self.marks.push_back(mark),
+        }
+    }
+
+    /// No lane is behind these any more.
+    fn forget(&mut self, position: u64) {
+        while self.marks.pop_front_if(|mark| mark.up_to <= position).is_some() {}
+        if self.marks.is_empty() {
+            self.apart = MARKS_APART;
+        }
+    }
+
+    /// How long what comes after a position has been there.
+    fn behind(&self, position: u64, now: Instant) -> Duration {
+        let next = self.marks.partition_point(|mark| mark.up_to <= position);
+        self.marks.get(next).map(|mark| now.saturating_duration_since(mark.since)).unwrap_or_default()
+    }
+}
 
 /// Whether a lane goes on. A slow one is `Running`, with a lag.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,6 +215,7 @@ struct ModelProgress {
     trouble: watch::Sender<Option<String>>,
     /// The last position dealt out to the lanes.
     dealt: AtomicU64,
+    marks: Mutex<Marks>,
 }
 
 /// Which lanes a reader depends on.
@@ -192,6 +256,7 @@ impl Progress {
             })),
             trouble: watch::Sender::new(None),
             dealt: AtomicU64::new(0),
+            marks: Mutex::default(),
         };
         Progress { models: Arc::new(names.map(|name| (name, empty())).collect()) }
     }
@@ -231,7 +296,12 @@ impl Progress {
     }
 
     pub(super) fn set_dealt(&self, name: &'static str, position: u64) {
-        self.model(name).dealt.store(position, Ordering::Relaxed);
+        let model = self.model(name);
+        model.dealt.store(position, Ordering::Relaxed);
+        let slowest = model.lanes.borrow().lanes.iter().map(|lane| lane.borrow().position).min();
+        let mut marks = model.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        marks.forget(slowest.unwrap_or(0));
+        marks.add(position, Instant::now());
     }
 
     /// Waits until these lanes of a read model have seen everything up to a journal position.
@@ -356,10 +426,12 @@ impl Progress {
         let models = self.models.iter().map(|(name, model)| {
             let set = model.lanes.borrow().clone();
             let head = durable.max(model.dealt.load(Ordering::Relaxed));
+            let (marks, now) = (model.marks.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
             let lanes = set.lanes.iter().enumerate().map(|(number, lane)| {
                 let LaneState { position, status, parked } = lane.borrow().clone();
                 let lane = u16::try_from(number).unwrap_or(u16::MAX);
-                LaneHealth { lane, position, lag: head.saturating_sub(position), status, parked: parked.len() }
+                let (lag, behind) = (head.saturating_sub(position), marks.behind(position, now));
+                LaneHealth { lane, position, lag, behind, status, parked: parked.len() }
             });
             ModelHealth {
                 read_model: name,
@@ -403,9 +475,38 @@ pub struct LaneHealth {
     pub position: u64,
     /// Journal positions it is behind.
     pub lag: u64,
+    /// Since when this node has known of what it is behind.
+    pub behind: Duration,
     pub status: LaneStatus,
     /// Streams that are left aside.
     pub parked: usize,
+}
+
+impl LaneHealth {
+    /// Slow is told from stopped: the one moves.
+    pub fn state(&self) -> State {
+        match self.status {
+            LaneStatus::Running => State::behind(self.lag, self.behind),
+            LaneStatus::Stopped { .. } => State::Stopped,
+        }
+    }
+}
+
+impl ModelHealth {
+    /// That of the worst lane.
+    pub fn state(&self) -> State {
+        let any = |state| self.lanes.iter().any(|lane| lane.state() == state);
+        match (self.trouble.is_some() || any(State::Stopped), any(State::Slow)) {
+            (true, _) => State::Stopped,
+            (false, true) => State::Slow,
+            (false, false) => State::Running,
+        }
+    }
+
+    /// Streams that are left aside.
+    pub fn parked(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.parked).sum()
+    }
 }
 
 impl Health {
@@ -433,5 +534,43 @@ mod tests {
         set.set_position(1, 12);
         assert!(!set.advance_from(1, 7, 10));
         assert_eq!((set.position(1), set.stored(1)), (12, 7));
+    }
+    #[test]
+    fn a_lag_is_told_in_seconds_also_after_many_marks() {
+        let (begun, mut marks) = (Instant::now(), Marks::default());
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        for second in 0..5_000 {
+            marks.add((second + 1) * 10, at(second));
+        }
+        assert!(marks.marks.len() <= MARKS_MAX);
+        assert_eq!(marks.behind(50_000, at(5_000)), Duration::ZERO);
+        assert!(marks.behind(49_999, at(5_000)).as_secs() <= 20);
+        assert_eq!(marks.behind(0, at(5_000)).as_secs(), 5_000);
+        let middle = marks.behind(25_000, at(5_000)).as_secs();
+        assert!((2_500..2_600).contains(&middle), "{middle}");
+        // What nobody is behind any more makes room for exact ones, and what comes at once is one mark.
+        marks.forget(50_000);
+        assert!(marks.marks.is_empty());
+        marks.add(50_010, at(5_000));
+        marks.add(50_020, at(5_000));
+        assert_eq!((marks.behind(50_015, at(5_003)).as_secs(), marks.marks.back().unwrap().up_to), (3, 50_020));
+    }
+
+    #[test]
+    fn slow_is_told_from_stopped() {
+        let lane = |lag, seconds, status| {
+            LaneHealth { lane: 0, position: 5, lag, behind: Duration::from_secs(seconds), status, parked: 1 }.state()
+        };
+        let stopped = LaneStatus::Stopped { reason: "no room".into(), position: 6 };
+        for (lag, seconds, status, state) in [
+            (0, 0, LaneStatus::Running, State::Running),
+            (10_000, 10, LaneStatus::Running, State::Running),
+            (10_001, 0, LaneStatus::Running, State::Slow),
+            (1, 11, LaneStatus::Running, State::Slow),
+            (0, 11, LaneStatus::Running, State::Running),
+            (1, 0, stopped, State::Stopped),
+        ] {
+            assert_eq!(lane(lag, seconds, status), state, "{lag} {seconds}");
+        }
     }
 }

@@ -17,6 +17,7 @@ pub(super) trait Projected: Send + Sync + 'static {
     const OPENS: bool;
 
     fn create_sql(version: u32) -> String;
+    fn index_sql(version: u32) -> String;
     fn drop_sql(version: u32) -> String;
     fn wants(event_type: &str) -> bool;
 
@@ -44,6 +45,10 @@ impl<M: ReadModel> Projected for Rows<M> {
         M::create_sql(version)
     }
 
+    fn index_sql(version: u32) -> String {
+        M::index_sql(version)
+    }
+
     fn drop_sql(version: u32) -> String {
         M::drop_sql(version)
     }
@@ -69,6 +74,10 @@ impl<M: SeriesModel> Projected for Series<M> {
 
     fn create_sql(version: u32) -> String {
         M::create_sql(version)
+    }
+
+    fn index_sql(version: u32) -> String {
+        M::index_sql(version)
     }
 
     fn drop_sql(version: u32) -> String {

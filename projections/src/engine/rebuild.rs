@@ -1,6 +1,6 @@
 //! The next version of a read model, filled beside the one that answers, then put in its place.
 
-use super::apply::{ApplyFailure, Times, apply, open};
+use super::apply::{ApplyFailure, Batch, Times, apply, open};
 use super::model::ApplyError;
 use super::parking;
 use super::projected::Projected;
@@ -10,8 +10,11 @@ use chrono::{DateTime, Utc};
 use daybook_store::database::{DatabaseError, Pool, Role};
 use daybook_store::journal::RecordedEvent;
 use daybook_store::journal::follow::{FollowError, Follower, Source};
+use daybook_store::keys::Sealer;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -20,6 +23,11 @@ use tokio_postgres::error::SqlState;
 const SWITCH_MAX: Duration = Duration::from_secs(2);
 /// How long readers of the old version are waited for.
 const READERS_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of payloads and metadata after which a piece is large enough.
+const BULK_BYTES: usize = 16 << 20;
+/// Events after which a piece is long enough, wanted or not.
+const BULK_PASSED: usize = 200_000;
 
 /// How far a rebuild is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +72,7 @@ pub enum RebuildError {
 
 pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> Result<Rebuilt, RebuildError> {
     // The lease of this rebuild in the whole cluster: held by the session, so it ends with us.
-    let mut session = parts.database.connect(Role::Projector, PROJECTOR_SETTINGS).await?;
+    let mut session = parts.database.connect(Role::Projector, &settings()).await?;
     let got = session
         .query_one("select pg_try_advisory_lock(hashtextextended($1, 0))", &[&versions::lock_key(M::NAME)])
         .await
@@ -80,12 +88,17 @@ pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> 
     done
 }
 
+/// The rows that it locks are its own, but for the moment of the switch; and a large piece takes a while to be decoded.
+fn settings() -> String {
+    format!("{PROJECTOR_SETTINGS} -c idle_in_transaction_session_timeout=60s")
+}
+
 async fn rebuild_under_lease<M: Projected>(
     parts: &Parts,
     session: &mut Client,
     report: Report<'_>,
 ) -> Result<Rebuilt, RebuildError> {
-    let pool = parts.database.pool(Role::Projector, 1, PROJECTOR_SETTINGS);
+    let pool = parts.database.pool(Role::Projector, 1, &settings());
     // Not by `ensure_live`, which would wait for the lock that this rebuild holds.
     let old_version = match versions::live(&pool, M::NAME).await? {
         Some(version) => version,
@@ -96,6 +109,8 @@ async fn rebuild_under_lease<M: Projected>(
 
     let version = old_version + 1;
     let mut next = Next::<M>::create(parts, pool, version).await?;
+    next.fill(session, report).await?;
+    next.index().await?;
     while next.page(u64::MAX).await? > 0 {
         let head = head(session).await?;
         report(RebuildProgress { position: next.follower.position(), head });
@@ -109,6 +124,7 @@ async fn rebuild_under_lease<M: Projected>(
         while next.page(u64::MAX).await? > 0 {}
     }
     let position = next.follower.position();
+    tracing::debug!(read_model = M::NAME, position, spent = ?next.spent, "a read model was made anew");
     report(RebuildProgress { position, head: position });
     let deadline = Instant::now() + READERS_MAX;
     let dropped = match versions::drop_others::<M>(&parts.database, session, version, deadline).await {
@@ -126,6 +142,7 @@ async fn first<M: Projected>(pool: &Pool, now: DateTime<Utc>) -> Result<u32, Dat
     let mut session = pool.get().await?;
     let tx = session.transaction().await.map_err(DatabaseError::Query)?;
     versions::create::<M>(&tx, 1, now).await?;
+    versions::index::<M>(&tx, 1).await?;
     tx.execute("insert into projection.live (read_model, version) values ($1, 1)", &[&M::NAME])
         .await
         .map_err(DatabaseError::Query)?;
@@ -150,7 +167,17 @@ struct Next<'a, M> {
     lanes: Vec<i32>,
     /// Events that an operator has left out of the version that answers: this one leaves them out as well.
     skips: BTreeSet<u64>,
+    spent: Spent,
     model: std::marker::PhantomData<fn() -> M>,
+}
+
+/// Where the time goes.
+#[derive(Default, Debug)]
+struct Spent {
+    /// For the next piece.
+    wait: Duration,
+    write: Duration,
+    index: Duration,
 }
 
 impl<'a, M: Projected> Next<'a, M> {
@@ -161,10 +188,69 @@ impl<'a, M: Projected> Next<'a, M> {
         tx.commit().await.map_err(DatabaseError::Query)?;
         let skips = parking::skips(&session, M::NAME).await?;
         drop(session);
-        // The writer may be another process, so the journal itself is asked what is durable.
-        let follower = Follower::new(parts.database.clone(), Source::Journal, 0, parts.options.page);
+        let follower = Self::follow(parts, 0);
         let lanes = (0..i32::from(M::LANES.max(1))).collect();
-        Ok(Next { parts, pool, version, follower, lanes, skips, model: std::marker::PhantomData })
+        Ok(Next {
+            parts,
+            pool,
+            version,
+            follower,
+            lanes,
+            skips,
+            spent: Spent::default(),
+            model: std::marker::PhantomData,
+        })
+    }
+
+    fn follow(parts: &Parts, after: u64) -> Follower {
+        // The writer may be another process, so the journal itself is asked what is durable.
+        Follower::new(parts.database.clone(), Source::Journal, after, parts.options.page)
+    }
+
+    /// Applies all there is, in large pieces: while one is written, the next one is read and opened.
+    async fn fill(&mut self, session: &Client, report: Report<'_>) -> Result<(), RebuildError> {
+        let (pieces, mut ready) = mpsc::channel(1);
+        let reading = Reading::<M> {
+            follower: Self::follow(self.parts, self.follower.position()),
+            sealer: self.parts.sealer.clone(),
+            lanes: self.lanes.clone(),
+            skips: self.skips.clone(),
+            events_max: self.parts.options.bulk_max.max(1),
+            model: std::marker::PhantomData,
+        };
+        // Ends with this rebuild, however that ends.
+        let mut task = JoinSet::new();
+        task.spawn(reading.run(pieces));
+        let mut position = self.follower.position();
+        loop {
+            let begun = Instant::now();
+            let Some(piece) = ready.recv().await else { break };
+            self.spent.wait += begun.elapsed();
+            let batch = piece?;
+            let up_to = batch.up_to;
+            self.write(batch).await?;
+            position = up_to;
+            let head = head(session).await?;
+            report(RebuildProgress { position, head });
+        }
+        // What came after the last look is for the pages.
+        self.follower = Self::follow(self.parts, position);
+        Ok(())
+    }
+
+    /// Makes what readers need and the writing did not.
+    async fn index(&mut self) -> Result<(), DatabaseError> {
+        let begun = Instant::now();
+        let mut session = self.pool.get().await?;
+        let tx = session.transaction().await.map_err(DatabaseError::Query)?;
+        // Nobody else knows the tables yet, so it keeps nobody waiting, however long it takes.
+        tx.batch_execute("set local statement_timeout = 0; set local maintenance_work_mem = '256MB'")
+            .await
+            .map_err(DatabaseError::Query)?;
+        versions::index::<M>(&tx, self.version).await?;
+        tx.commit().await.map_err(DatabaseError::Query)?;
+        self.spent.index += begun.elapsed();
+        Ok(())
     }
 
     /// Applies the next page; says how many events were in it, wanted or not.
@@ -182,9 +268,15 @@ impl<'a, M: Projected> Next<'a, M> {
         let wanted = |event: &RecordedEvent| M::wants(&event.event_type) && !self.skips.contains(&event.position);
         let wanted = events.into_iter().filter(wanted).collect();
         let batch = open::<M>(&self.parts.sealer, self.lanes.clone(), after, (after, up_to), wanted).await;
+        self.write(batch).await?;
+        Ok(count)
+    }
+
+    async fn write(&mut self, batch: Batch) -> Result<(), RebuildError> {
         if let Some(stop) = batch.stop {
             return Err(RebuildError::Event { position: stop.position, source: stop.error });
         }
+        let begun = Instant::now();
         let now = self.parts.system.utc();
         let times = Times { now, keep_since: now - self.parts.options.retention };
         let mut session = self.pool.get().await?;
@@ -192,10 +284,62 @@ impl<'a, M: Projected> Next<'a, M> {
             ApplyFailure::Moved => RebuildError::Interfered,
             ApplyFailure::Database(error) => error.into(),
         })?;
+        self.spent.write += begun.elapsed();
         match applied.stop {
             Some(stop) => Err(RebuildError::Event { position: stop.position, source: stop.error }),
-            None => Ok(count),
+            None => Ok(()),
         }
+    }
+}
+
+/// Reads ahead of the writing, one piece beside the one that waits and the one that is being written.
+struct Reading<M> {
+    follower: Follower,
+    sealer: Sealer,
+    lanes: Vec<i32>,
+    skips: BTreeSet<u64>,
+    events_max: usize,
+    model: std::marker::PhantomData<fn() -> M>,
+}
+
+impl<M: Projected> Reading<M> {
+    async fn run(mut self, pieces: mpsc::Sender<Result<Batch, RebuildError>>) {
+        loop {
+            match self.piece().await {
+                Ok(None) => return,
+                Ok(Some(batch)) => {
+                    if pieces.send(Ok(batch)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // Nobody listens any more: nobody is interested.
+                    let _ = pieces.send(Err(error)).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next piece, opened; none at the end of the journal.
+    async fn piece(&mut self) -> Result<Option<Batch>, RebuildError> {
+        let after = self.follower.position();
+        let (mut wanted, mut bytes, mut passed) = (Vec::new(), 0, 0);
+        while wanted.len() < self.events_max && bytes < BULK_BYTES && passed < BULK_PASSED {
+            let events = self.follower.poll_once().await?;
+            if events.is_empty() {
+                break;
+            }
+            passed += events.len();
+            let skips = &self.skips;
+            let ours = events.into_iter().filter(|e| M::wants(&e.event_type) && !skips.contains(&e.position));
+            wanted.extend(ours.inspect(|event| bytes += event.payload.len() + event.metadata.len()));
+        }
+        let up_to = self.follower.position();
+        if up_to == after {
+            return Ok(None);
+        }
+        Ok(Some(open::<M>(&self.sealer, self.lanes.clone(), after, (after, up_to), wanted).await))
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn ensure_live<M: Projected>(pool: &Pool, now: DateTime<Utc>) -
         return Ok(version(row.get(0)));
     }
     create::<M>(&tx, 1, now).await?;
+    index::<M>(&tx, 1).await?;
     tx.execute("insert into projection.live (read_model, version) values ($1, 1)", &[&M::NAME])
         .await
         .map_err(DatabaseError::Query)?;
@@ -79,6 +80,11 @@ pub(super) async fn create<M: Projected>(
     .await
     .map_err(DatabaseError::Query)?;
     Ok(())
+}
+
+/// What readers need besides.
+pub(super) async fn index<M: Projected>(tx: &Transaction<'_>, version: u32) -> Result<(), DatabaseError> {
+    tx.batch_execute(&M::index_sql(version)).await.map_err(DatabaseError::Query)
 }
 
 /// The checkpoints of a version, by lane.

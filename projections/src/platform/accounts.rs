@@ -29,7 +29,6 @@ impl ReadModel for Accounts {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("accounts_v{version}");
         let policies = own_tenant_only(&table);
         format!(
             r#"create table {table} (
@@ -51,11 +50,18 @@ impl ReadModel for Accounts {
                 position           bigint      not null,
                 primary key (tenant_id, account_id)
             );
-            create index {index}_by_registration on {table} (tenant_id, registered_at, account_id);
+            {policies}"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("accounts_v{version}");
+        format!(
+            r#"create index {index}_by_registration on {table} (tenant_id, registered_at, account_id);
             create index {index}_by_name on {table} (tenant_id, name_key, account_id);
             create index {index}_by_email on {table} (tenant_id, email_key, account_id);
-            create index {index}_by_status on {table} (tenant_id, status, registered_at, account_id);
-            {policies}"#
+            create index {index}_by_status on {table} (tenant_id, status, registered_at, account_id);"#
         )
     }
 

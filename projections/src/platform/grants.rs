@@ -33,7 +33,6 @@ impl ReadModel for Grants {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("grants_v{version}");
         let policies = own_tenant_only(&table);
         format!(
             r#"create table {table} (
@@ -53,14 +52,21 @@ impl ReadModel for Grants {
                 position        bigint      not null,
                 primary key (tenant_id, grant_id)
             );
-            create index {index}_by_time on {table} (tenant_id, granted_at, grant_id);
+            {policies}"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("grants_v{version}");
+        format!(
+            r#"create index {index}_by_time on {table} (tenant_id, granted_at, grant_id);
             create index {index}_by_member on {table} (tenant_id, membership_id, granted_at, grant_id);
             create index {index}_by_module on {table} (tenant_id, module_id, granted_at, grant_id);
             create index {index}_by_role on {table} (tenant_id, role, granted_at, grant_id);
             create index {index}_by_end on {table} (tenant_id, until_at, grant_id) where until_at is not null;
             -- Those that may allow, which may be few among many revoked ones.
-            create index {index}_open on {table} (tenant_id, granted_at, grant_id) where status = 'GRANTED';
-            {policies}"#
+            create index {index}_open on {table} (tenant_id, granted_at, grant_id) where status = 'GRANTED';"#
         )
     }
 

@@ -27,7 +27,6 @@ impl ReadModel for Members {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("members_v{version}");
         let policies = own_tenant_only(&table);
         format!(
             r#"create table {table} (
@@ -44,10 +43,17 @@ impl ReadModel for Members {
                 position        bigint      not null,
                 primary key (tenant_id, membership_id)
             );
-            create index {index}_by_addition on {table} (tenant_id, added_at, membership_id);
-            create index {index}_by_status on {table} (tenant_id, status, added_at, membership_id);
-            create index {index}_by_account on {table} (tenant_id, account_id);
             {policies}"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("members_v{version}");
+        format!(
+            r#"create index {index}_by_addition on {table} (tenant_id, added_at, membership_id);
+            create index {index}_by_status on {table} (tenant_id, status, added_at, membership_id);
+            create index {index}_by_account on {table} (tenant_id, account_id);"#
         )
     }
 

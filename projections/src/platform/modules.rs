@@ -27,7 +27,6 @@ impl ReadModel for Modules {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("modules_v{version}");
         let policies = own_tenant_only(&table);
         format!(
             r#"create table {table} (
@@ -50,12 +49,19 @@ impl ReadModel for Modules {
                 position        bigint      not null,
                 primary key (tenant_id, module_id)
             );
-            create index {index}_by_registration on {table} (tenant_id, registered_at, module_id);
+            {policies}"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("modules_v{version}");
+        format!(
+            r#"create index {index}_by_registration on {table} (tenant_id, registered_at, module_id);
             create index {index}_by_name on {table} (tenant_id, name_key, module_id);
             create index {index}_by_key on {table} (tenant_id, key);
             create index {index}_by_status on {table} (tenant_id, status, registered_at, module_id);
-            create index {index}_by_status_and_name on {table} (tenant_id, status, name_key, module_id);
-            {policies}"#
+            create index {index}_by_status_and_name on {table} (tenant_id, status, name_key, module_id);"#
         )
     }
 

@@ -30,7 +30,6 @@ impl ReadModel for Tenants {
 
     fn create_sql(version: u32) -> String {
         let table = Self::table(version);
-        let index = format!("tenants_v{version}");
         format!(
             r#"create table {table} (
                 tenant_id        uuid        primary key,
@@ -54,12 +53,6 @@ impl ReadModel for Tenants {
                 tenant_position  bigint      not null,
                 position         bigint      not null
             );
-            create index {index}_by_registration on {table} (registered_at, tenant_id);
-            create index {index}_by_name on {table} (name_key, tenant_id);
-            create index {index}_by_plan on {table} (plan, registered_at, tenant_id);
-            create index {index}_by_status on {table} (status, registered_at, tenant_id);
-            create index {index}_by_domain on {table} (domain) where domain is not null;
-            create index {index}_by_contact on {table} (contact_subject) where contact_subject is not null;
             alter table {table} enable row level security;
             alter table {table} force row level security;
             create policy projector on {table} to daybook_projector using (true) with check (true);
@@ -70,6 +63,19 @@ impl ReadModel for Tenants {
             create policy platform on {table} for select to daybook_reader
                 using ((select current_setting('app.platform', true) = 'on'));
             grant select on {table} to daybook_reader;"#
+        )
+    }
+
+    fn index_sql(version: u32) -> String {
+        let table = Self::table(version);
+        let index = format!("tenants_v{version}");
+        format!(
+            r#"create index {index}_by_registration on {table} (registered_at, tenant_id);
+            create index {index}_by_name on {table} (name_key, tenant_id);
+            create index {index}_by_plan on {table} (plan, registered_at, tenant_id);
+            create index {index}_by_status on {table} (status, registered_at, tenant_id);
+            create index {index}_by_domain on {table} (domain) where domain is not null;
+            create index {index}_by_contact on {table} (contact_subject) where contact_subject is not null;"#
         )
     }
 

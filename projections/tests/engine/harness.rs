@@ -58,6 +58,7 @@ impl World {
         let options = Options {
             page: 20,
             batch_max: 20,
+            bulk_max: 50,
             retry_min: Duration::from_millis(5),
             retry_max: Duration::from_millis(50),
             unpark_min: Duration::from_millis(5),

@@ -7,7 +7,7 @@
 use super::BY_KEY;
 use super::driver::{Durable, FLUSH};
 use super::recent::Recent;
-use super::recorded::{COLUMNS, RecordedEvent, signed};
+use super::recorded::{COLUMNS, RecordedEvent, signed, unsigned};
 use crate::database::{Database, DatabaseError, Role};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -83,6 +83,8 @@ pub struct Follower {
     session: Option<Session>,
     /// The node's own reader is late: read here.
     overdue: bool,
+    /// Without a writer's word: up to here everything is known to be durable.
+    flushed: u64,
     wanted: fn(&str) -> bool,
     /// The safety net under the bell.
     poll: Duration,
@@ -98,6 +100,7 @@ impl Follower {
             page,
             session: None,
             overdue: false,
+            flushed: 0,
             wanted: |_| true,
             poll: Duration::from_millis(250),
         }
@@ -194,10 +197,14 @@ impl Follower {
         // Without a writer's word the next event is looked for wherever it is: a hole wider than a
         // page must not look like the end of the journal.
         let mut events = session.read(after, if told { up_to } else { u64::MAX }, self.page).await?;
-        if !told && !events.is_empty() {
-            session.client.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
-        }
         let last = events.last().map_or(after, |e| e.position);
+        if !told && last > self.flushed {
+            // A full page is one of many: one flush for all that this session sees by now.
+            let full = events.len() as u64 >= self.page;
+            let seen = if full { session.head().await?.max(last) } else { last };
+            session.client.query(FLUSH, &[]).await.map_err(DatabaseError::Query)?;
+            self.flushed = seen;
+        }
         if told && last < up_to {
             return Err(Hole { expected: last + 1, found: up_to }.into());
         }
@@ -223,6 +230,13 @@ impl Session {
         );
         let read = client.prepare(&sql).await.map_err(DatabaseError::Query)?;
         Ok(Session { client, read })
+    }
+
+    /// The last position that this session sees.
+    async fn head(&self) -> Result<u64, DatabaseError> {
+        let sql = "select coalesce((select last_position from journal.batches order by batch desc limit 1), 0)";
+        let row = self.client.query_one(sql, &[]).await.map_err(DatabaseError::Query)?;
+        Ok(unsigned(row.get(0)))
     }
 
     async fn read(&self, after: u64, up_to: u64, page: u64) -> Result<Vec<RecordedEvent>, DatabaseError> {
