@@ -4,7 +4,7 @@ use crate::authorize::Authorized;
 use crate::cache::{Cache, Cached};
 use chrono::{DateTime, Utc};
 use daybook_domain::personal::Personal;
-use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId};
+use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId, Versioned};
 use daybook_store::codec;
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::{
@@ -293,16 +293,17 @@ impl Executor {
         let mut state = A::default();
         let version = loaded.events.last().map_or(0, |e| e.sequence);
         for event in &loaded.events {
-            state.apply(self.decode::<A::Event>(event).await?);
+            self.decode::<A::Event>(event).await?.into_iter().for_each(|event| state.apply(event));
         }
         let cached = Arc::new(Cached { state, version, seen: loaded.seen });
         self.cache.put(key.clone(), cached.clone());
         Ok(cached)
     }
 
-    pub(crate) async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {
+    /// What a stored event is read as. However many that are, the stream has one more event with it.
+    pub(crate) async fn decode<E: Versioned>(&self, event: &RecordedEvent) -> Result<Vec<E>, DecodeError> {
         let payload = self.sealer.open(event.tenant, event.event_id, &event.payload).await?;
-        Ok(codec::decode(&event.event_type, event.event_version, &payload)?)
+        Ok(codec::decode(&event.origin(), &payload)?)
     }
 
     async fn append<A: EventSourced, R: std::error::Error + 'static>(

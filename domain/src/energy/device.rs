@@ -115,6 +115,8 @@ impl cqrs_es::DomainEvent for DeviceEvent {
     }
 }
 
+impl crate::Versioned for DeviceEvent {}
+
 /// Why a device refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeviceError {

@@ -119,6 +119,8 @@ impl cqrs_es::DomainEvent for TenantEvent {
     }
 }
 
+impl crate::Versioned for TenantEvent {}
+
 /// Why a tenant refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
