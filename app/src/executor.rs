@@ -2,14 +2,15 @@
 
 use crate::authorize::Authorized;
 use crate::cache::{Cache, Cached};
+use crate::snapshots::{Found, Snapshots};
 use chrono::{DateTime, Utc};
 use daybook_domain::personal::Personal;
 use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId, Versioned};
 use daybook_store::codec;
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::{
-    Append, AppendError, ClaimKey, CommandStamp, Journal, Known, NewEvent, Outcome, RecordedEvent, Seen, StreamAppend,
-    StreamId, StreamKey,
+    Append, AppendError, ClaimKey, CommandStamp, Journal, Known, Loaded, NewEvent, Outcome, RecordedEvent, Seen,
+    StreamAppend, StreamId, StreamKey,
 };
 use daybook_store::keys::{KeyFiles, Sealer};
 use daybook_store::metadata::Metadata;
@@ -78,12 +79,19 @@ pub struct Executor {
     pub(crate) system: SharedSystem,
     pub(crate) cache: Arc<Cache>,
     turns: Arc<[Mutex<()>; TURNS]>,
+    snapshots: Option<Snapshots>,
 }
 
 impl Executor {
     pub fn new(journal: Journal, sealer: Sealer, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::new(())));
-        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns }
+        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns, snapshots: None }
+    }
+
+    /// Loads long streams from snapshots, and keeps some. Without, every load folds all events.
+    #[must_use]
+    pub fn with_snapshots(self, snapshots: Snapshots) -> Self {
+        Executor { snapshots: Some(snapshots), ..self }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -211,6 +219,7 @@ impl Executor {
                 }
                 return Err(ExecuteError::Append(AppendError::Stale));
             };
+            let last = append.streams.iter().flat_map(|stream| &stream.events).last().map(|event| event.event_id);
             let known = Known { versions_at: Some(seen), unused_at };
             match self.journal.append(append, known).await {
                 Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
@@ -219,6 +228,9 @@ impl Executor {
                     let mut state = cached.state.clone();
                     for event in events {
                         state.apply(event);
+                    }
+                    if let (Some(snapshots), Some(last)) = (&self.snapshots, last) {
+                        snapshots.offer(&key, &state, (cached.version, version), last, outcome.seen);
                     }
                     let cached = Cached { state: state.clone(), version, seen: outcome.seen };
                     self.cache.put(key, Arc::new(cached));
@@ -289,15 +301,60 @@ impl Executor {
         if let Some(cached) = self.cache.get::<A>(key).filter(|c| Some(c.seen.epoch) == epoch) {
             return Ok(cached);
         }
+        let cached = Arc::new(self.load::<A, R>(key).await?);
+        self.cache.put(key.clone(), cached.clone());
+        Ok(cached)
+    }
+
+    async fn load<A, R>(&self, key: &StreamKey) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        let (Some(snapshots), Some(form)) = (&self.snapshots, A::SNAPSHOT) else {
+            let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
+            return self.folded(A::default(), 0, loaded).await;
+        };
+        // A stream of ordinary length is never looked up among the snapshots.
+        let (beginning, whole) = self.journal.load_beginning(key).await.map_err(ExecuteError::Append)?;
+        if whole {
+            return self.folded(A::default(), 0, beginning).await;
+        }
+        if let Some(found) = snapshots.find(key, form).await {
+            let Found { state, sequence, event_id, id } = found;
+            // From the event on that the snapshot is of: it must be the very one, for a crash can have put another there.
+            let mut loaded =
+                self.journal.load_after(key, sequence.saturating_sub(1)).await.map_err(ExecuteError::Append)?;
+            if loaded.events.first().is_some_and(|event| (event.sequence, event.event_id) == (sequence, event_id)) {
+                let last = loaded.events.last().map_or(event_id, |event| event.event_id);
+                loaded.events.remove(0);
+                let cached = self.folded(state, sequence, loaded).await?;
+                snapshots.offer(key, &cached.state, (sequence, cached.version), last, cached.seen);
+                return Ok(cached);
+            }
+            snapshots.forget(key, id);
+        }
         let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
-        let mut state = A::default();
-        let version = loaded.events.last().map_or(0, |e| e.sequence);
+        let last = loaded.events.last().map(|event| event.event_id);
+        let cached = self.folded(A::default(), 0, loaded).await?;
+        if let Some(last) = last {
+            snapshots.offer(key, &cached.state, (0, cached.version), last, cached.seen);
+        }
+        Ok(cached)
+    }
+
+    /// A state with events applied to it: those after `version`.
+    async fn folded<A, R>(&self, mut state: A, version: u64, loaded: Loaded) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        // What was written counts, not what that is read as.
+        let version = loaded.events.last().map_or(version, |event| event.sequence);
         for event in &loaded.events {
             self.decode::<A::Event>(event).await?.into_iter().for_each(|event| state.apply(event));
         }
-        let cached = Arc::new(Cached { state, version, seen: loaded.seen });
-        self.cache.put(key.clone(), cached.clone());
-        Ok(cached)
+        Ok(Cached { state, version, seen: loaded.seen })
     }
 
     /// What a stored event is read as. However many that are, the stream has one more event with it.
