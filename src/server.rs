@@ -15,8 +15,8 @@ use daybook_api::metrics::{self, Metrics};
 use daybook_api::node::{self, Link};
 use daybook_api::tokens::StaticTokens;
 use daybook_api::transport::{self, OriginPolicy};
-use daybook_app::Executor;
 use daybook_app::energy::Ingest;
+use daybook_app::{Executor, SNAPSHOT_EVERY, Snapshots};
 use daybook_bus::{Positions, Relay, RelayOptions, RelayStatus, relay};
 use daybook_domain::ActorKind;
 use daybook_keeper::{Cluster, KeeperError};
@@ -28,6 +28,7 @@ use daybook_store::journal::machine::Config as WriterConfig;
 use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{BY_KEY, Journal, JournalOptions, bell};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::snapshots::Snapshots as SnapshotTable;
 use daybook_store::system::{Real, SharedSystem, System};
 use daybook_store::{Database, Role, schema};
 use std::fs;
@@ -164,7 +165,16 @@ impl Server {
             // Dropped or told: the writer has drained, and the last checkpoint can be signed.
             let _ = until_drained.await;
         }));
-        let executor = Executor::new(journal.clone(), sealer.clone(), files.clone(), system.clone());
+        // Its task ends with the last executor; what it has not written by then is written another time.
+        let (snapshots, _) = Snapshots::start(
+            SnapshotTable::new(database.pool(Role::Writer, 1, BY_KEY)),
+            journal.clone(),
+            sealer.clone(),
+            system.clone(),
+            SNAPSHOT_EVERY,
+        );
+        let executor =
+            Executor::new(journal.clone(), sealer.clone(), files.clone(), system.clone()).with_snapshots(snapshots);
         let (access, accessing) = AccessLog::start(
             &database,
             system.clone(),

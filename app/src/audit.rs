@@ -16,7 +16,7 @@ use daybook_store::codec;
 use daybook_store::journal::RecordedEvent;
 use daybook_store::keys::{KeyError, Sealer};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
@@ -88,7 +88,7 @@ fn tell(story: &Story, payloads: &[Option<String>], wanted: &HashSet<Uuid>, deta
         let asked = wanted.contains(&event.event_id);
         let before = state.as_ref().filter(|_| asked).map(|state| state.json());
         let applied = match (&mut state, payload) {
-            (Some(state), Some(payload)) => state.apply(&event.event_type, event.event_version, payload).is_ok(),
+            (Some(state), Some(payload)) => state.apply(&event.origin(), payload).is_ok(),
             _ => false,
         };
         if !applied {
@@ -102,12 +102,12 @@ fn tell(story: &Story, payloads: &[Option<String>], wanted: &HashSet<Uuid>, deta
         match (payload, before, &state) {
             (None, _, _) => detail.sealed = true,
             (Some(payload), Some(before), Some(state)) => {
-                detail.changes = changes_between(&before, &state.json(), &parsed(payload));
+                detail.changes = changes_between(&before, &state.json(), &parsed(kind, event, payload));
             }
             (Some(payload), _, _) if kind == fold::READINGS => detail.changes = readings(event, payload),
             (Some(payload), _, _) => {
                 detail.truncated = fold::of(kind).is_some();
-                detail.changes = changes_of_payload(&parsed(payload));
+                detail.changes = changes_of_payload(&parsed(kind, event, payload));
             }
         }
         if detail.changes.len() > CHANGES_MAX {
@@ -118,21 +118,30 @@ fn tell(story: &Story, payloads: &[Option<String>], wanted: &HashSet<Uuid>, deta
     }
 }
 
-fn parsed(payload: &str) -> Value {
-    serde_json::from_str(payload).unwrap_or_default()
+/// A payload as it is read today; where one event is read as several, the last value of each field. As it was written
+/// where nothing is known of its type.
+fn parsed(kind: &str, event: &RecordedEvent, payload: &str) -> Value {
+    let read = fold::of(kind).and_then(|fold| fold.payloads(&event.origin(), payload).ok());
+    let Some(read) = read else { return serde_json::from_str(payload).unwrap_or_default() };
+    let mut all = Map::new();
+    for payload in read {
+        if let Value::Object(members) = payload {
+            all.extend(members);
+        }
+    }
+    Value::Object(all)
 }
 
 /// How many there are and of when; the values are the read model's to tell.
 fn readings(event: &RecordedEvent, payload: &str) -> Vec<Change> {
-    let Ok(happened) = codec::decode::<ReadingsEvent>(&event.event_type, event.event_version, payload) else {
-        return Vec::new();
-    };
-    let ReadingsEvent::Recorded { device, day, .. } = &happened;
-    let (first, last) = (happened.rows().next(), happened.rows().last());
+    let happened = codec::decode::<ReadingsEvent>(&event.origin(), payload).unwrap_or_default();
+    let Some(ReadingsEvent::Recorded { device, day, .. }) = happened.first() else { return Vec::new() };
+    let rows = || happened.iter().flat_map(ReadingsEvent::rows);
+    let (first, last) = (rows().next(), rows().last());
     [
         ("device", json!(device)),
         ("day", json!(day)),
-        ("count", json!(happened.rows().count())),
+        ("count", json!(rows().count())),
         ("first", json!(first.map(|row| row.start))),
         ("last", json!(last.map(|row| row.start))),
     ]

@@ -2,14 +2,15 @@
 
 use crate::authorize::Authorized;
 use crate::cache::{Cache, Cached};
+use crate::snapshots::{Found, Snapshots};
 use chrono::{DateTime, Utc};
 use daybook_domain::personal::Personal;
-use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId};
+use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId, Versioned};
 use daybook_store::codec;
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::{
-    Append, AppendError, ClaimKey, CommandStamp, Journal, Known, NewEvent, Outcome, RecordedEvent, Seen, StreamAppend,
-    StreamId, StreamKey,
+    Append, AppendError, ClaimKey, CommandStamp, Journal, Known, Loaded, NewEvent, Outcome, RecordedEvent, Seen,
+    StreamAppend, StreamId, StreamKey,
 };
 use daybook_store::keys::{KeyFiles, Sealer};
 use daybook_store::metadata::Metadata;
@@ -80,13 +81,21 @@ pub struct Executor {
     turns: Arc<[Mutex<()>; TURNS]>,
     /// Other nodes write as well, and what they write does not pass through this one's memory.
     shared: bool,
+    snapshots: Option<Snapshots>,
 }
 
 impl Executor {
     pub fn new(journal: Journal, sealer: Sealer, files: Arc<KeyFiles>, system: SharedSystem) -> Self {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         let shared = journal.elsewhere().is_some();
-        Executor { journal, sealer, files, system, cache: Arc::new(Cache::new(STATES_MAX)), turns, shared }
+        let cache = Arc::new(Cache::new(STATES_MAX));
+        Executor { journal, sealer, files, system, cache, turns, shared, snapshots: None }
+    }
+
+    /// Loads long streams from snapshots, and keeps some. Without, every load folds all events.
+    #[must_use]
+    pub fn with_snapshots(self, snapshots: Snapshots) -> Self {
+        Executor { snapshots: Some(snapshots), ..self }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -224,6 +233,7 @@ impl Executor {
                 }
                 return Err(ExecuteError::Append(AppendError::Stale));
             };
+            let last = append.streams.iter().flat_map(|stream| &stream.events).last().map(|event| event.event_id);
             let known = Known { versions_at: Some(seen), unused_at };
             match self.journal.append(append, known).await {
                 Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
@@ -232,6 +242,9 @@ impl Executor {
                     let mut state = cached.state.clone();
                     for event in events {
                         state.apply(event);
+                    }
+                    if let (Some(snapshots), Some(last)) = (&self.snapshots, last) {
+                        snapshots.offer(&key, &state, (cached.version, version), last, outcome.seen);
                     }
                     let cached = Cached { state: state.clone(), version, seen: outcome.seen };
                     self.cache.put(key, Arc::new(cached));
@@ -302,13 +315,7 @@ impl Executor {
         if let Some(cached) = self.cache.get::<A>(key).filter(|c| Some(c.seen.epoch) == epoch) {
             return Ok(cached);
         }
-        let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
-        let mut state = A::default();
-        let version = loaded.events.last().map_or(0, |e| e.sequence);
-        for event in &loaded.events {
-            state.apply(self.decode::<A::Event>(event).await?);
-        }
-        let cached = Arc::new(Cached { state, version, seen: loaded.seen });
+        let cached = Arc::new(self.load::<A, R>(key).await?);
         self.cache.put(key.clone(), cached.clone());
         Ok(cached)
     }
@@ -331,9 +338,61 @@ impl Executor {
         self.shared
     }
 
-    pub(crate) async fn decode<E: serde::de::DeserializeOwned>(&self, event: &RecordedEvent) -> Result<E, DecodeError> {
+    async fn load<A, R>(&self, key: &StreamKey) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        let (Some(snapshots), Some(form)) = (&self.snapshots, A::SNAPSHOT) else {
+            let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
+            return self.folded(A::default(), 0, loaded).await;
+        };
+        // A stream of ordinary length is never looked up among the snapshots.
+        let (beginning, whole) = self.journal.load_beginning(key).await.map_err(ExecuteError::Append)?;
+        if whole {
+            return self.folded(A::default(), 0, beginning).await;
+        }
+        if let Some(found) = snapshots.find(key, form).await {
+            let Found { state, sequence, event_id, id } = found;
+            // From the event on that the snapshot is of: it must be the very one, for a crash can have put another there.
+            let mut loaded =
+                self.journal.load_after(key, sequence.saturating_sub(1)).await.map_err(ExecuteError::Append)?;
+            if loaded.events.first().is_some_and(|event| (event.sequence, event.event_id) == (sequence, event_id)) {
+                let last = loaded.events.last().map_or(event_id, |event| event.event_id);
+                loaded.events.remove(0);
+                let cached = self.folded(state, sequence, loaded).await?;
+                snapshots.offer(key, &cached.state, (sequence, cached.version), last, cached.seen);
+                return Ok(cached);
+            }
+            snapshots.forget(key, id);
+        }
+        let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
+        let last = loaded.events.last().map(|event| event.event_id);
+        let cached = self.folded(A::default(), 0, loaded).await?;
+        if let Some(last) = last {
+            snapshots.offer(key, &cached.state, (0, cached.version), last, cached.seen);
+        }
+        Ok(cached)
+    }
+
+    /// A state with events applied to it: those after `version`.
+    async fn folded<A, R>(&self, mut state: A, version: u64, loaded: Loaded) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        // What was written counts, not what that is read as.
+        let version = loaded.events.last().map_or(version, |event| event.sequence);
+        for event in &loaded.events {
+            self.decode::<A::Event>(event).await?.into_iter().for_each(|event| state.apply(event));
+        }
+        Ok(Cached { state, version, seen: loaded.seen })
+    }
+
+    /// What a stored event is read as. However many that are, the stream has one more event with it.
+    pub(crate) async fn decode<E: Versioned>(&self, event: &RecordedEvent) -> Result<Vec<E>, DecodeError> {
         let payload = self.sealer.open(event.tenant, event.event_id, &event.payload).await?;
-        Ok(codec::decode(&event.event_type, event.event_version, &payload)?)
+        Ok(codec::decode(&event.origin(), &payload)?)
     }
 
     async fn append<A: EventSourced, R: std::error::Error + 'static>(

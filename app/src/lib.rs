@@ -8,6 +8,8 @@ mod cache;
 pub mod energy;
 mod executor;
 pub mod platform;
+mod snapshots;
 
 pub use authorize::{Authorized, Credential, Denied, authorize, may};
 pub use executor::{Call, ExecuteError, Executed, Executor};
+pub use snapshots::{SNAPSHOT_EVERY, Snapshots};

@@ -1,6 +1,8 @@
 //! What every aggregate promises beyond cqrs-es.
 
 use crate::context::Context;
+use crate::snapshot::SnapshotForm;
+use crate::upcast::Versioned;
 
 /// A unique key that an event takes or gives up, e.g. a tenant's domain.
 /// The journal keeps only a keyed hash of `key`, and checks it in the transaction of the event.
@@ -35,9 +37,12 @@ pub trait Refusal: std::error::Error + Send + Sync + 'static {
 /// `cqrs_es::Aggregate::handle` is a thin adapter over [`EventSourced::decide`]
 /// (see the macro [`crate::cqrs_aggregate!`]): it exists for the test framework and for
 /// foreign stores; the executor calls `decide`.
-pub trait EventSourced: cqrs_es::Aggregate<Services = Context, Error: Refusal> + Clone {
+pub trait EventSourced: cqrs_es::Aggregate<Services = Context, Event: Versioned, Error: Refusal> + Clone {
     /// The context folder it belongs to, e.g. `platform`. First part of an event's type.
     const CONTEXT: &'static str;
+
+    /// How its state is kept, where streams can become long. `None`: every load folds all of its events.
+    const SNAPSHOT: Option<SnapshotForm<Self>> = None;
 
     /// Pure. Nothing is changed here; no events means "already so".
     fn decide(&self, context: &Context, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;

@@ -12,6 +12,8 @@ pub mod personal;
 pub mod platform;
 pub mod registry;
 pub mod role;
+pub mod snapshot;
+pub mod upcast;
 pub mod value;
 
 pub use action::{Action, ActionKind, Guarded};
@@ -20,4 +22,6 @@ pub use context::{Actor, ActorKind, Context, EventIds};
 pub use ids::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, SubjectId, TenantId};
 pub use personal::Personal;
 pub use role::{Reach, Role};
+pub use snapshot::SnapshotForm;
+pub use upcast::Versioned;
 pub use value::InvalidValue;

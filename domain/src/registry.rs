@@ -7,9 +7,12 @@
 
 use crate::aggregate::EventSourced;
 use crate::energy;
+use crate::ids::PLATFORM_TENANT;
 use crate::platform;
 use crate::role::permission_table;
-use cqrs_es::{Aggregate, DomainEvent};
+use crate::upcast::{Origin, Upcast, UpcastError, Versioned, upcast};
+use chrono::DateTime;
+use cqrs_es::Aggregate;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -32,16 +35,27 @@ pub struct EventContract {
     pub schema: Value,
     /// Payloads as the domain reads them: personal fields opened or erased. At least one.
     pub samples: Vec<Value>,
-    decode: fn(&str, Value) -> Result<Decoded, serde_json::Error>,
+    decode: fn(&Origin<'_>, Value) -> Result<Vec<Decoded>, UndecodableError>,
     /// Tags and schemas of all events of the same aggregate.
     variants: fn() -> Vec<(String, Value)>,
 }
 
-/// What a payload is after a round through its event type.
+/// What a payload is read as, after a round through its event type.
 struct Decoded {
     event_type: String,
     version: String,
+    /// That the upcasters led to.
+    reached: u32,
     payload: Value,
+}
+
+/// What went wrong on the way.
+#[derive(Debug, thiserror::Error)]
+pub enum UndecodableError {
+    #[error(transparent)]
+    Upcast(#[from] UpcastError),
+    #[error(transparent)]
+    Payload(#[from] serde_json::Error),
 }
 
 /// Why a payload is not an event.
@@ -52,9 +66,11 @@ pub enum PayloadError {
     #[error(
         "a payload of {event_type} v{version} does not decode; what was ever written must, so keep its shape or add a version"
     )]
-    Undecodable { event_type: String, version: String, source: serde_json::Error },
+    Undecodable { event_type: String, version: String, source: UndecodableError },
     #[error("a payload of {event_type} v{version} decodes to {decoded}; correct the registry or the event's type")]
     Mistaken { event_type: String, version: String, decoded: String },
+    #[error("a payload of {event_type} v{version} is read as {decoded}, and no upcaster leads on from there; add it")]
+    Unfinished { event_type: String, version: String, decoded: String },
 }
 
 /// Integrators hear it.
@@ -79,23 +95,50 @@ pub fn contract_files() -> Vec<(String, String)> {
     files
 }
 
-/// Reads an opened payload as the event of that type and version.
-/// Returns the payload as it would be written today. For tests and tools: it builds the whole list each time.
-pub fn read_payload(event_type: &str, version: &str, payload: &Value) -> Result<Value, PayloadError> {
-    let (known_type, known_version) = (event_type.to_owned(), version.to_owned());
+/// Reads an opened payload as the event of that type and version, through its upcasters if it is of an old one.
+/// Returns the payloads as they would be written today. For tests and tools: it builds the whole list each time.
+pub fn read_payload(event_type: &str, version: &str, payload: &Value) -> Result<Vec<Value>, PayloadError> {
     let contract =
         event_contracts().into_iter().find(|contract| contract.event_type == event_type && contract.version == version);
-    let Some(contract) = contract else {
-        return Err(PayloadError::Unknown { event_type: known_type, version: known_version });
-    };
-    match (contract.decode)(contract.event, payload.clone()) {
-        Err(source) => Err(PayloadError::Undecodable { event_type: known_type, version: known_version, source }),
-        Ok(decoded) if decoded.event_type == event_type && decoded.version == version => Ok(decoded.payload),
-        Ok(decoded) => {
-            let decoded = format!("{} v{}", decoded.event_type, decoded.version);
-            Err(PayloadError::Mistaken { event_type: known_type, version: known_version, decoded })
-        }
+    match contract {
+        Some(contract) => read_as(&contract, payload),
+        None => Err(PayloadError::Unknown { event_type: event_type.to_owned(), version: version.to_owned() }),
     }
+}
+
+fn read_as(contract: &EventContract, payload: &Value) -> Result<Vec<Value>, PayloadError> {
+    let EventContract { event_type, version, .. } = contract;
+    let (known_type, known_version) = (event_type.clone(), (*version).to_owned());
+    let origin = Origin {
+        event_type,
+        event_version: version.parse().unwrap_or_default(),
+        tenant: PLATFORM_TENANT,
+        stream_type: contract.stream_type,
+        stream_id: PLATFORM_TENANT.0,
+        sequence: 1,
+        position: 1,
+        recorded_at: DateTime::UNIX_EPOCH,
+    };
+    let decoded = match (contract.decode)(&origin, payload.clone()) {
+        Err(source) => {
+            return Err(PayloadError::Undecodable { event_type: known_type, version: known_version, source });
+        }
+        Ok(decoded) => decoded,
+    };
+    let named = |decoded: &Decoded, version: &str| format!("{} v{version}", decoded.event_type);
+    if let Some(unfinished) = decoded.iter().find(|decoded| decoded.version.parse() != Ok(decoded.reached)) {
+        let decoded = named(unfinished, &unfinished.reached.to_string());
+        return Err(PayloadError::Unfinished { event_type: known_type, version: known_version, decoded });
+    }
+    // An event of the present version is read as itself.
+    if let [only] = &*decoded
+        && only.reached == origin.event_version
+        && only.event_type != *event_type
+    {
+        let decoded = named(only, &only.version);
+        return Err(PayloadError::Mistaken { event_type: known_type, version: known_version, decoded });
+    }
+    Ok(decoded.into_iter().map(|decoded| decoded.payload).collect())
 }
 
 /// Events of the listed aggregates that have no entry in the list: always none, or a test fails.
@@ -161,15 +204,19 @@ fn payload_schema<E: JsonSchema>(event_type: &str, version: &str, event: &str) -
     schema
 }
 
-fn decode<E: DomainEvent>(event: &str, payload: Value) -> Result<Decoded, serde_json::Error> {
-    let decoded: E = serde_json::from_value(json!({ event: payload }))?;
-    let tagged = serde_json::to_value(&decoded)?;
-    let payload = tagged.as_object().and_then(|object| object.values().next()).cloned();
-    Ok(Decoded {
-        event_type: decoded.event_type(),
-        version: decoded.event_version(),
-        payload: payload.unwrap_or_default(),
-    })
+fn decode<E: Versioned>(origin: &Origin<'_>, payload: Value) -> Result<Vec<Decoded>, UndecodableError> {
+    let read = |upcast: Upcast| {
+        let decoded: E = serde_json::from_value(json!({ upcast.event: upcast.payload }))?;
+        let tagged = serde_json::to_value(&decoded)?;
+        let payload = tagged.as_object().and_then(|object| object.values().next()).cloned();
+        Ok(Decoded {
+            event_type: decoded.event_type(),
+            version: decoded.event_version(),
+            reached: upcast.version,
+            payload: payload.unwrap_or_default(),
+        })
+    };
+    upcast::<E>(origin, payload)?.into_iter().map(read).collect()
 }
 
 /// Keys in order, whatever the map of serde_json was built to keep.
@@ -211,14 +258,55 @@ mod tests {
             for sample in &contract.samples {
                 let written = read_payload(&contract.event_type, contract.version, sample);
                 assert_eq!(
-                    &written.expect("the sample decodes"),
-                    sample,
+                    written.expect("the sample decodes").as_slice(),
+                    std::slice::from_ref(sample),
                     "{} v{}",
                     contract.event_type,
                     contract.version
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_version_that_does_not_lead_to_the_present_is_refused_by_name() {
+        use crate::upcast::Upcaster;
+        use serde::{Deserialize, Serialize};
+
+        /// As an event whose second version is written, and whose first nobody upcasts.
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Forgotten {
+            Named { name: String },
+        }
+
+        impl cqrs_es::DomainEvent for Forgotten {
+            fn event_type(&self) -> String {
+                "test.thing.named".to_owned()
+            }
+
+            fn event_version(&self) -> String {
+                "3".to_owned()
+            }
+        }
+
+        impl Versioned for Forgotten {
+            const UPCASTERS: &'static [Upcaster] =
+                &[Upcaster { event: "named", from: 2, step: |payload, _| Ok(vec![Upcast::new("named", 3, payload)]) }];
+        }
+
+        let contract = |version: &'static str| EventContract {
+            event_type: "test.thing.named".to_owned(),
+            version,
+            event: "named",
+            decode: decode::<Forgotten>,
+            ..event::<crate::platform::Membership>("invited", "1", INTERNAL, vec![])
+        };
+        let read = |version| read_as(&contract(version), &json!({ "name": "x" })).map_err(|error| error.to_string());
+        assert_eq!(read("3"), Ok(vec![json!({ "name": "x" })]));
+        assert_eq!(read("2"), Ok(vec![json!({ "name": "x" })]));
+        let missing = read("1").expect_err("no upcaster of version 1");
+        assert!(missing.contains("test.thing.named v1") && missing.contains("add it"), "{missing}");
     }
 
     #[test]

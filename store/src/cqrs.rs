@@ -104,22 +104,26 @@ impl<A: EventSourced + 'static> TenantStore<A> {
         }
     }
 
-    async fn event(&self, recorded: &RecordedEvent) -> Result<A::Event, Failed<A>> {
+    /// What a stored event is read as: one event, unless it is of an old version.
+    async fn read(&self, recorded: &RecordedEvent) -> Result<Vec<A::Event>, Failed<A>> {
         let payload =
             self.sealer.open(recorded.tenant, recorded.event_id, &recorded.payload).await.map_err(unexpected)?;
-        codec::decode(&recorded.event_type, recorded.event_version, &payload).map_err(undecodable)
+        codec::decode(&recorded.origin(), &payload).map_err(undecodable)
     }
 
-    async fn envelope(&self, recorded: &RecordedEvent) -> Result<EventEnvelope<A>, Failed<A>> {
+    /// All of them have the sequence of the stored one: what is counted is what was written.
+    async fn envelopes(&self, recorded: &RecordedEvent) -> Result<Vec<EventEnvelope<A>>, Failed<A>> {
         let text =
             self.sealer.open(recorded.tenant, recorded.event_id, &recorded.metadata).await.map_err(unexpected)?;
         let metadata: Metadata = serde_json::from_str(&text).map_err(undecodable)?;
-        Ok(EventEnvelope {
+        let (sequence, metadata) = (usize::try_from(recorded.sequence).map_err(unexpected)?, flat(&metadata));
+        let envelope = |payload| EventEnvelope {
             aggregate_id: recorded.stream_id.to_string(),
-            sequence: usize::try_from(recorded.sequence).map_err(unexpected)?,
-            payload: self.event(recorded).await?,
-            metadata: flat(&metadata),
-        })
+            sequence,
+            payload,
+            metadata: metadata.clone(),
+        };
+        Ok(self.read(recorded).await?.into_iter().map(envelope).collect())
     }
 
     fn metadata(&self, given: &HashMap<String, String>) -> Result<(Metadata, bool), Misuse> {
@@ -217,7 +221,7 @@ impl<A: EventSourced + 'static> EventStore<A> for TenantStore<A> {
         let loaded = self.load(&self.key(aggregate_id)?).await?;
         let mut envelopes = Vec::with_capacity(loaded.events.len());
         for recorded in &loaded.events {
-            envelopes.push(self.envelope(recorded).await?);
+            envelopes.extend(self.envelopes(recorded).await?);
         }
         Ok(envelopes)
     }
@@ -228,7 +232,7 @@ impl<A: EventSourced + 'static> EventStore<A> for TenantStore<A> {
         let version = loaded.events.last().map_or(0, |e| e.sequence);
         let mut state = A::default();
         for recorded in &loaded.events {
-            state.apply(self.event(recorded).await?);
+            self.read(recorded).await?.into_iter().for_each(|event| state.apply(event));
         }
         Ok(Loading { before: state.clone(), state, key, version, seen: loaded.seen })
     }

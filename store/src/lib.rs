@@ -14,6 +14,7 @@ pub mod journal;
 pub mod keys;
 pub mod metadata;
 pub mod schema;
+pub mod snapshots;
 pub mod system;
 pub mod verify;
 

@@ -3,6 +3,7 @@
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
 use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Tenant};
+use daybook_domain::upcast::Origin;
 use daybook_store::codec::{self, CodecError};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,16 +13,23 @@ pub(super) const READINGS: &str = "readings";
 
 /// The state of a stream, of whatever type.
 pub(super) trait Folded: Send {
-    fn apply(&mut self, event_type: &str, version: u32, payload: &str) -> Result<(), CodecError>;
+    /// Applies what the stored event is read as.
+    fn apply(&mut self, origin: &Origin<'_>, payload: &str) -> Result<(), CodecError>;
+    /// The payloads that the stored one is read as.
+    fn payloads(&self, origin: &Origin<'_>, payload: &str) -> Result<Vec<Value>, CodecError>;
     fn json(&self) -> Value;
 }
 
 struct Of<A>(A);
 
 impl<A: EventSourced + Serialize + Send> Folded for Of<A> {
-    fn apply(&mut self, event_type: &str, version: u32, payload: &str) -> Result<(), CodecError> {
-        self.0.apply(codec::decode(event_type, version, payload)?);
+    fn apply(&mut self, origin: &Origin<'_>, payload: &str) -> Result<(), CodecError> {
+        codec::decode(origin, payload)?.into_iter().for_each(|event| self.0.apply(event));
         Ok(())
+    }
+
+    fn payloads(&self, origin: &Origin<'_>, payload: &str) -> Result<Vec<Value>, CodecError> {
+        codec::payloads::<A::Event>(origin, payload)
     }
 
     fn json(&self) -> Value {
@@ -54,7 +62,9 @@ pub(super) fn of(stream_type: &str) -> Option<Box<dyn Folded>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daybook_domain::TenantId;
     use daybook_domain::registry::event_contracts;
+    use uuid::Uuid;
 
     #[test]
     fn every_aggregate_has_its_fold_and_every_sample_folds() {
@@ -63,9 +73,18 @@ mod tests {
                 continue;
             }
             let mut state = of(contract.stream_type).unwrap_or_else(|| panic!("no fold of {}", contract.stream_type));
-            let version = contract.version.parse().unwrap();
+            let origin = Origin {
+                event_type: &contract.event_type,
+                event_version: contract.version.parse().unwrap(),
+                tenant: TenantId(Uuid::nil()),
+                stream_type: contract.stream_type,
+                stream_id: Uuid::nil(),
+                sequence: 1,
+                position: 1,
+                recorded_at: chrono::DateTime::UNIX_EPOCH,
+            };
             for sample in &contract.samples {
-                state.apply(&contract.event_type, version, &sample.to_string()).unwrap();
+                state.apply(&origin, &sample.to_string()).unwrap();
             }
         }
     }

@@ -39,7 +39,7 @@ where
         let version = events.last().map_or(0, |event| event.sequence);
         let mut state = A::default();
         for event in &events {
-            state.apply(executor.decode::<A::Event>(event).await?);
+            executor.decode::<A::Event>(event).await?.into_iter().for_each(|event| state.apply(event));
         }
         let cached = Arc::new(Cached { state, version, seen });
         found.insert(stream.id, cached.clone());

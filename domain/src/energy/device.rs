@@ -115,6 +115,8 @@ impl cqrs_es::DomainEvent for DeviceEvent {
     }
 }
 
+impl crate::Versioned for DeviceEvent {}
+
 /// Why a device refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DeviceError {
@@ -152,6 +154,8 @@ crate::cqrs_aggregate!(Device, type = "device", command = DeviceCommand, event =
 
 impl EventSourced for Device {
     const CONTEXT: &'static str = "energy";
+    /// A stream without an end: it is renamed, moved and set anew for decades.
+    const SNAPSHOT: Option<crate::SnapshotForm<Self>> = Some(crate::SnapshotForm::version(1));
 
     fn decide(&self, context: &Context, command: DeviceCommand) -> Result<Vec<DeviceEvent>, DeviceError> {
         use {Device::*, DeviceCommand as C, DeviceError as Refused, DeviceEvent as E};

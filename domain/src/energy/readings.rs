@@ -95,6 +95,8 @@ impl cqrs_es::DomainEvent for ReadingsEvent {
     }
 }
 
+impl crate::Versioned for ReadingsEvent {}
+
 /// Why a whole batch is refused. A row that is at fault alone is a [`Rejection`].
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReadingsError {

@@ -83,6 +83,8 @@ impl cqrs_es::DomainEvent for AccountEvent {
     }
 }
 
+impl crate::Versioned for AccountEvent {}
+
 /// Why an account refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AccountError {

@@ -116,6 +116,8 @@ impl cqrs_es::DomainEvent for AccessGrantEvent {
     }
 }
 
+impl crate::Versioned for AccessGrantEvent {}
+
 /// Why a grant refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AccessGrantError {

@@ -94,6 +94,8 @@ impl cqrs_es::DomainEvent for MembershipEvent {
     }
 }
 
+impl crate::Versioned for MembershipEvent {}
+
 /// Why a membership refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MembershipError {

@@ -98,6 +98,8 @@ impl cqrs_es::DomainEvent for ModuleEvent {
     }
 }
 
+impl crate::Versioned for ModuleEvent {}
+
 /// Why a module refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ModuleError {

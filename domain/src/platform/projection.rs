@@ -108,6 +108,8 @@ impl Projection {
     }
 }
 
+impl crate::Versioned for ProjectionEvent {}
+
 crate::cqrs_aggregate!(
     Projection,
     type = "projection",

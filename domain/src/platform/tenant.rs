@@ -119,6 +119,8 @@ impl cqrs_es::DomainEvent for TenantEvent {
     }
 }
 
+impl crate::Versioned for TenantEvent {}
+
 /// Why a tenant refuses a command.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TenantError {
@@ -168,6 +170,8 @@ crate::cqrs_aggregate!(Tenant, type = "tenant", command = TenantCommand, event =
 
 impl EventSourced for Tenant {
     const CONTEXT: &'static str = "platform";
+    /// A stream without an end: its settings change for as long as it lives.
+    const SNAPSHOT: Option<crate::SnapshotForm<Self>> = Some(crate::SnapshotForm::version(1));
 
     fn decide(&self, context: &Context, command: TenantCommand) -> Result<Vec<TenantEvent>, TenantError> {
         use {Tenant::*, TenantCommand as C, TenantError as Refused, TenantEvent as E};

@@ -10,7 +10,6 @@ pub use queries::{
 pub use row::{DeviceRow, DeviceStatus};
 
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::energy::DeviceEvent;
 use uuid::Uuid;
 
 /// The read model `devices`.
@@ -85,7 +84,6 @@ impl ReadModel for Devices {
     }
 
     fn fold(row: Option<DeviceRow>, event: &OpenedEvent) -> Result<Option<DeviceRow>, ApplyError> {
-        let happened: DeviceEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

@@ -8,6 +8,8 @@ use crate::read::{ReadError, ReadSession};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
 use daybook_domain::energy::ReadingsEvent;
+use daybook_domain::energy::readings::Row;
+use daybook_domain::upcast::Origin;
 use daybook_store::codec;
 use daybook_store::journal::RecordedEvent;
 use uuid::Uuid;
@@ -15,6 +17,7 @@ use uuid::Uuid;
 /// Events of any kind that are passed over at once.
 pub const PAGE: u64 = 1_000;
 
+const STREAM: &str = "readings";
 const EVENT: &str = "energy.readings.recorded";
 
 /// Readings of a device that were accepted together.
@@ -22,13 +25,19 @@ const EVENT: &str = "energy.readings.recorded";
 pub struct Recorded {
     pub tenant_position: u64,
     pub recorded_at: DateTime<Utc>,
-    pub event: ReadingsEvent,
+    pub device: Uuid,
+    /// In order of time.
+    pub rows: Vec<Row>,
 }
 
 impl Recorded {
-    pub fn device(&self) -> Uuid {
-        let ReadingsEvent::Recorded { device, .. } = &self.event;
-        device.0
+    /// `None` where an event of an old version is read as nothing.
+    fn read(origin: &Origin<'_>, tenant_position: u64, payload: &str) -> Result<Option<Recorded>, ReadError> {
+        let damaged = |_| ReadError::Damaged { read_model: "readings" };
+        let events: Vec<ReadingsEvent> = codec::decode(origin, payload).map_err(damaged)?;
+        let Some(ReadingsEvent::Recorded { device, .. }) = events.first() else { return Ok(None) };
+        let rows = events.iter().flat_map(ReadingsEvent::rows).collect();
+        Ok(Some(Recorded { tenant_position, recorded_at: origin.recorded_at, device: device.0, rows }))
     }
 }
 
@@ -43,7 +52,8 @@ pub struct Page {
 /// Tenant, after, up to which journal position, device as text, up to which tenant position. Tenant positions are dense,
 /// so the last one bounds the rows that are read, whatever the plan.
 pub const QUERY: &str = "select tenant_position, event_version, recorded_at,
-        case when event_type = 'energy.readings.recorded' and strpos(payload, $4) > 0 then payload end
+        case when event_type = 'energy.readings.recorded' and strpos(payload, $4) > 0 then payload end,
+        stream_id, sequence, position
  from journal.events where tenant_id = $1 and tenant_position > $2 and tenant_position <= $5 and position <= $3
  order by tenant_position";
 
@@ -65,18 +75,20 @@ pub async fn recorded_after(
     for row in &rows {
         page.up_to = unsigned(row.get(0));
         let Some(payload) = row.get::<_, Option<&str>>(3) else { continue };
-        let version = u32::try_from(row.get::<_, i32>(1)).unwrap_or_default();
-        let recorded =
-            Recorded { tenant_position: page.up_to, recorded_at: row.get(2), event: decode(version, payload)? };
-        if recorded.device() == device {
-            page.recorded.push(recorded);
-        }
+        let origin = Origin {
+            event_type: EVENT,
+            event_version: u32::try_from(row.get::<_, i32>(1)).unwrap_or_default(),
+            tenant,
+            stream_type: STREAM,
+            stream_id: row.get(4),
+            sequence: unsigned(row.get(5)),
+            position: unsigned(row.get(6)),
+            recorded_at: row.get(2),
+        };
+        let recorded = Recorded::read(&origin, page.up_to, payload)?;
+        page.recorded.extend(recorded.filter(|recorded| recorded.device == device));
     }
     Ok(page)
-}
-
-fn decode(version: u32, payload: &str) -> Result<ReadingsEvent, ReadError> {
-    codec::decode(EVENT, version, payload).map_err(|_| ReadError::Damaged { read_model: "readings" })
 }
 
 /// An event of the journal, if readings were recorded in it.
@@ -87,8 +99,7 @@ pub fn recorded(event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
     if event.event_type != EVENT {
         return Ok(None);
     }
-    let (tenant_position, recorded_at) = (event.tenant_position, event.recorded_at);
-    Ok(Some(Recorded { tenant_position, recorded_at, event: decode(event.event_version, &event.payload)? }))
+    Recorded::read(&event.origin(), event.tenant_position, &event.payload)
 }
 
 /// The tenant position from which on a new subscription has seen everything up to a journal position.

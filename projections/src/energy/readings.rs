@@ -87,13 +87,19 @@ impl SeriesModel for ReadingsSeries {
     }
 
     fn rows(event: &OpenedEvent) -> Result<Vec<Reading>, ApplyError> {
-        let happened: ReadingsEvent = event.decode()?;
-        let ReadingsEvent::Recorded { device, .. } = &happened;
-        let (tenant, device) = (event.tenant.0, device.0);
-        let rows = happened.rows();
-        Ok(rows
-            .map(|row| Reading { tenant, device, start: row.start, energy_wh: row.energy_wh, quality: row.quality })
-            .collect())
+        let mut readings = Vec::new();
+        for happened in event.decode::<ReadingsEvent>()? {
+            let ReadingsEvent::Recorded { device, .. } = &happened;
+            let (tenant, device) = (event.tenant.0, device.0);
+            readings.extend(happened.rows().map(|row| Reading {
+                tenant,
+                device,
+                start: row.start,
+                energy_wh: row.energy_wh,
+                quality: row.quality,
+            }));
+        }
+        Ok(readings)
     }
 
     async fn store(tx: &Transaction<'_>, version: u32, rows: &[Reading]) -> Result<(), DatabaseError> {

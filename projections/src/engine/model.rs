@@ -1,7 +1,7 @@
 //! What a read model says of itself; the engine does the rest.
 
 use super::table;
-use daybook_domain::TenantId;
+use daybook_domain::{TenantId, Versioned};
 use daybook_store::codec::{self, CodecError};
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::RecordedEvent;
@@ -117,10 +117,24 @@ impl OpenedEvent {
         OpenedEvent(recorded)
     }
 
+    /// What it is read as: one event, unless it is of an old version.
+    ///
     /// # Errors
-    /// When the program does not know the type, or the payload is damaged.
-    pub fn decode<E: DeserializeOwned>(&self) -> Result<E, ApplyError> {
-        Ok(codec::decode(&self.event_type, self.event_version, &self.payload)?)
+    /// When the program does not know the type or version, or the payload is damaged.
+    pub fn decode<E: Versioned>(&self) -> Result<Vec<E>, ApplyError> {
+        Ok(codec::decode(&self.0.origin(), &self.payload)?)
+    }
+
+    /// Folds what it is read as into a row.
+    ///
+    /// # Errors
+    /// As [`OpenedEvent::decode`].
+    pub fn fold_into<R, E: Versioned>(
+        &self,
+        row: Option<R>,
+        fold: fn(Option<R>, E, &OpenedEvent) -> Option<R>,
+    ) -> Result<Option<R>, ApplyError> {
+        Ok(self.decode::<E>()?.into_iter().fold(row, |row, happened| fold(row, happened, self)))
     }
 }
 

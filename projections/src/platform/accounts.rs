@@ -11,7 +11,6 @@ pub use row::{AccountRow, AccountStatus};
 
 use super::own_tenant_only;
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::platform::AccountEvent;
 use uuid::Uuid;
 
 /// The read model `accounts`.
@@ -74,7 +73,6 @@ impl ReadModel for Accounts {
     }
 
     fn fold(row: Option<AccountRow>, event: &OpenedEvent) -> Result<Option<AccountRow>, ApplyError> {
-        let happened: AccountEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

@@ -16,7 +16,6 @@ pub use row::{GrantRow, GrantStatus, GrantView};
 
 use super::own_tenant_only;
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::platform::AccessGrantEvent;
 use uuid::Uuid;
 
 /// The read model `grants`.
@@ -79,7 +78,6 @@ impl ReadModel for Grants {
     }
 
     fn fold(row: Option<GrantRow>, event: &OpenedEvent) -> Result<Option<GrantRow>, ApplyError> {
-        let happened: AccessGrantEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

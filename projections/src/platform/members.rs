@@ -10,7 +10,6 @@ pub use row::{MemberRow, MemberStatus};
 
 use super::own_tenant_only;
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::platform::MembershipEvent;
 use uuid::Uuid;
 
 /// The read model `members`.
@@ -66,7 +65,6 @@ impl ReadModel for Members {
     }
 
     fn fold(row: Option<MemberRow>, event: &OpenedEvent) -> Result<Option<MemberRow>, ApplyError> {
-        let happened: MembershipEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

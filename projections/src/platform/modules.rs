@@ -10,7 +10,6 @@ pub use row::{ModuleRow, ModuleStatus};
 
 use super::own_tenant_only;
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::platform::ModuleEvent;
 use uuid::Uuid;
 
 /// The read model `modules`.
@@ -74,7 +73,6 @@ impl ReadModel for Modules {
     }
 
     fn fold(row: Option<ModuleRow>, event: &OpenedEvent) -> Result<Option<ModuleRow>, ApplyError> {
-        let happened: ModuleEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

@@ -13,7 +13,6 @@ pub use queries::{
 pub use row::{TenantRow, TenantStatus};
 
 use crate::engine::{ApplyError, OpenedEvent, ReadModel};
-use daybook_domain::platform::TenantEvent;
 use uuid::Uuid;
 
 /// The read model `tenants`.
@@ -88,7 +87,6 @@ impl ReadModel for Tenants {
     }
 
     fn fold(row: Option<TenantRow>, event: &OpenedEvent) -> Result<Option<TenantRow>, ApplyError> {
-        let happened: TenantEvent = event.decode()?;
-        Ok(row::folded(row, happened, event))
+        event.fold_into(row, row::folded)
     }
 }

@@ -300,6 +300,31 @@ impl Journal {
         self.in_epoch(move || async move { self.load(key, 0).await.map(|l| (l.seen, l)) }).await
     }
 
+    /// As [`Journal::load_ready`], after a sequence number.
+    ///
+    /// # Errors
+    /// As [`Journal::load_ready`].
+    pub async fn load_after(&self, key: &StreamKey, after: u64) -> Result<Loaded, AppendError> {
+        self.in_epoch(move || async move { self.load(key, after).await.map(|l| (l.seen, l)) }).await
+    }
+
+    /// The first events of a stream, and whether these are all.
+    ///
+    /// # Errors
+    /// As [`Journal::load_ready`].
+    pub async fn load_beginning(&self, key: &StreamKey) -> Result<(Loaded, bool), AppendError> {
+        let (loaded, head) = self
+            .in_epoch(move || async move {
+                self.inner.loads.ask(Beginning(key.clone())).await.map(|(l, head)| (l.seen, (l, head)))
+            })
+            .await?;
+        if let Some(head) = head {
+            self.inner.heads().put(key.tenant, (loaded.seen, head));
+        }
+        let whole = i64::try_from(loaded.events.len()).is_ok_and(|events| events < BEGINNING_MAX);
+        Ok((loaded, whole))
+    }
+
     /// As [`Journal::load_ready`], for several streams of one tenant: one look-up where they are short. Their events in
     /// the order of the streams, and the moment at which these were all there was.
     ///

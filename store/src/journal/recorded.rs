@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
+use daybook_domain::upcast::Origin;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -46,6 +47,20 @@ pub(crate) fn signed(value: u64) -> i64 {
 }
 
 impl RecordedEvent {
+    /// Where it stands, for who reads its payload.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            event_type: &self.event_type,
+            event_version: self.event_version,
+            tenant: self.tenant,
+            stream_type: &self.stream_type,
+            stream_id: self.stream_id,
+            sequence: self.sequence,
+            position: self.position,
+            recorded_at: self.recorded_at,
+        }
+    }
+
     /// From [`COLUMNS`], the first of them at `from`.
     pub fn from_row(row: &Row, from: usize) -> Self {
         RecordedEvent {

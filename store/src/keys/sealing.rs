@@ -66,6 +66,17 @@ impl Sealer {
         serde_json::to_string(&value).map_err(|source| SealError::Json { event, source })
     }
 
+    /// The persons whose data is sealed in a JSON.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn subjects(json: &str) -> Result<Vec<Uuid>, serde_json::Error> {
+        if !json.contains(SUBJECT) {
+            return Ok(Vec::new());
+        }
+        Ok(subjects(&serde_json::from_str(json)?, "sealed").into_iter().map(|subject| subject.0).collect())
+    }
+
     /// Opens every sealed field; those of an erased person say so.
     ///
     /// # Errors

@@ -285,6 +285,13 @@ impl KeyStore {
                 &[&tenant.0, &subject.0, &self.system.utc()],
             )
             .await?;
+        // What was sealed in a snapshot is gone with the key; the rest of it would be another state than the events'.
+        self.pool
+            .query(
+                "delete from journal.snapshots where tenant_id = $1 and $2 = any(subjects)",
+                &[&tenant.0, &subject.0],
+            )
+            .await?;
         self.cache().put((tenant, subject), None);
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Personal data is sealed before it is written, opens again only where it was sealed, and is gone
 //! once its person's key is.
 
+use chrono::DateTime;
 use daybook_domain::platform::tenant::{Contact, Name, Plan, TenantEvent};
+use daybook_domain::upcast::Origin;
 use daybook_domain::{Personal, SubjectId, TenantId};
 use daybook_store::codec;
 use daybook_store::database::Role;
@@ -60,7 +62,17 @@ impl Sealed {
 
     async fn opened(&self, sealer: &Sealer) -> Result<TenantEvent, SealError> {
         let text = sealer.open(self.tenant, self.event, &self.text).await?;
-        Ok(codec::decode("platform.tenant.registered", 1, &text).expect("an event"))
+        let origin = Origin {
+            event_type: "platform.tenant.registered",
+            event_version: 1,
+            tenant: self.tenant,
+            stream_type: "tenant",
+            stream_id: self.tenant.0,
+            sequence: 1,
+            position: 1,
+            recorded_at: DateTime::UNIX_EPOCH,
+        };
+        Ok(codec::decode(&origin, &text).expect("an event").remove(0))
     }
 
     /// As whoever holds the database may: past every guard.

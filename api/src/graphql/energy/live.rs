@@ -64,7 +64,7 @@ impl Heard for Recorded {
     }
 
     fn is_wanted(&self, device: &Uuid) -> bool {
-        self.device() == *device
+        self.device == *device
     }
 }
 
@@ -105,8 +105,7 @@ impl ReadingsSubscription {
         });
         Ok(events.map(move |recorded: Result<Recorded>| {
             let recorded = recorded?;
-            let rows = recorded.event.rows();
-            let readings = rows.map(|row| {
+            let readings = recorded.rows.iter().map(|row| {
                 let row = ReadingRow { start: row.start, energy_wh: row.energy_wh, quality: row.quality };
                 Reading::of(row, &zone)
             });

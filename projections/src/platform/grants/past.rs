@@ -107,9 +107,9 @@ impl Past {
         let event = OpenedEvent::new(recorded, payload);
         let id = event.stream_id;
         match event.stream_type.as_str() {
-            "grant" => put(&mut self.grants, id, |row| Ok(folded(row, event.decode()?, &event))),
-            "membership" => put(&mut self.members, id, |row| Ok(member_row::folded(row, event.decode()?, &event))),
-            "module" => put(&mut self.modules, id, |row| Ok(module_row::folded(row, event.decode()?, &event))),
+            "grant" => put(&mut self.grants, id, |row| event.fold_into(row, folded)),
+            "membership" => put(&mut self.members, id, |row| event.fold_into(row, member_row::folded)),
+            "module" => put(&mut self.modules, id, |row| event.fold_into(row, module_row::folded)),
             other => Err(ApplyError::Refused(format!("a stream of type {other} was not asked for"))),
         }
     }
