@@ -160,6 +160,9 @@ impl Executor {
             serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
 
         let mut turn = None;
+        // What is remembered may have been overtaken, by a command whose caller went away before its answer, for
+        // instance. An append finds out; a refusal rests only on what was read for it.
+        let mut read_for_it = false;
         for attempt in 1.. {
             // A repeat is answered before anything is decided: its stream has moved on since.
             let mut unused_at = None;
@@ -171,6 +174,10 @@ impl Executor {
             }
             let cached = self.state::<A, R>(&key).await?;
             if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
+                if !std::mem::replace(&mut read_for_it, true) {
+                    self.cache.forget(&key);
+                    continue;
+                }
                 if self.settled(&key, cached.seen).await {
                     if let Some(executed) = self.earlier_after_all(&stamp, unused_at).await? {
                         return Ok(executed);
@@ -189,6 +196,11 @@ impl Executor {
             };
             let events = match decided {
                 Ok(events) => events,
+                Err(_) if !std::mem::replace(&mut read_for_it, true) => {
+                    self.cache.forget(&key);
+                    looked.at.iter().for_each(|at| self.cache.forget(&at.key));
+                    continue;
+                }
                 // A refusal may rest on events that a crash could still take back.
                 Err(_) if !self.settled(&key, cached.seen).await && attempt < ATTEMPTS_MAX => continue,
                 Err(refusal) => {
