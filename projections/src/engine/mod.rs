@@ -162,7 +162,7 @@ impl Projections {
     /// Starts a runner per read model. The task ends after [`Projections::shutdown`]; aborting it
     /// is as good, for a transaction is whole or not at all.
     pub fn start(parts: Parts, models: &[Model]) -> (Projections, JoinHandle<()>) {
-        let progress = Progress::new(models.iter().map(Model::name));
+        let progress = Progress::new(models.iter().map(Model::name), runner::durable(&parts.source));
         let (stop, mut stopped) = watch::channel(false);
         let source = parts.source.clone();
         let context = Arc::new(Context {

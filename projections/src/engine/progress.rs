@@ -5,6 +5,7 @@
 
 use super::model::lane_of;
 use daybook_domain::TenantId;
+use daybook_store::journal::Durable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,8 @@ pub(super) struct LaneState {
 /// The lanes of the version that is kept up to date.
 pub(super) struct LaneSet {
     version: u32,
+    /// The writer's epoch in which the checkpoints were read; 0 while there is none.
+    epoch: Arc<AtomicU64>,
     lanes: Vec<watch::Sender<LaneState>>,
     /// Their checkpoints in the database. Behind the position only by events that change nothing.
     stored: Vec<AtomicU64>,
@@ -40,6 +43,11 @@ pub(super) struct LaneSet {
 impl LaneSet {
     pub(super) fn version(&self) -> u32 {
         self.version
+    }
+
+    /// The first epoch there is.
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self) -> u16 {
@@ -118,16 +126,31 @@ pub enum WaitError {
 #[derive(Clone)]
 pub struct Progress {
     models: Arc<BTreeMap<&'static str, ModelProgress>>,
+    /// Of the writer, where it is known.
+    durable: Option<watch::Receiver<Durable>>,
 }
 
 impl Progress {
-    pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Self {
+    pub(super) fn new(names: impl Iterator<Item = &'static str>, durable: Option<watch::Receiver<Durable>>) -> Self {
         let empty = || ModelProgress {
-            lanes: watch::Sender::new(Arc::new(LaneSet { version: 0, lanes: Vec::new(), stored: Vec::new() })),
+            lanes: watch::Sender::new(Arc::new(LaneSet {
+                version: 0,
+                epoch: Arc::default(),
+                lanes: Vec::new(),
+                stored: Vec::new(),
+            })),
             trouble: watch::Sender::new(None),
             dealt: AtomicU64::new(0),
         };
-        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()) }
+        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()), durable }
+    }
+
+    /// Whether positions in memory may say too much: another epoch has begun since the checkpoints were read, and a
+    /// crash of the database in between may have taken back rows.
+    fn is_doubtful(&self, epoch: &AtomicU64) -> bool {
+        let epoch = epoch.load(Ordering::Relaxed);
+        let now = self.durable.as_ref().map_or(epoch, |durable| durable.borrow().seen.epoch);
+        epoch > 0 && now != epoch
     }
 
     fn model(&self, name: &'static str) -> &ModelProgress {
@@ -135,10 +158,11 @@ impl Progress {
     }
 
     /// Another version is kept from now on.
-    pub(super) fn begin(&self, name: &'static str, version: u32, positions: &[u64]) -> Arc<LaneSet> {
+    pub(super) fn begin(&self, name: &'static str, version: u32, epoch: u64, positions: &[u64]) -> Arc<LaneSet> {
         let lane = |position: &u64| watch::Sender::new(LaneState { position: *position, status: LaneStatus::Running });
         let stored = positions.iter().copied().map(AtomicU64::new).collect();
-        let set = Arc::new(LaneSet { version, lanes: positions.iter().map(lane).collect(), stored });
+        let (epoch, lanes) = (Arc::new(AtomicU64::new(epoch)), positions.iter().map(lane).collect());
+        let set = Arc::new(LaneSet { version, epoch, lanes, stored });
         self.model(name).lanes.send_replace(set.clone());
         set
     }
@@ -215,6 +239,7 @@ impl Progress {
         'version: loop {
             let set = current.borrow_and_update().clone();
             let receivers: Vec<_> = chosen(&set, lanes).map(watch::Sender::subscribe).collect();
+            let epoch = set.epoch.clone();
             drop(set);
             if receivers.is_empty() {
                 // Nothing has been started yet. The sender lives as long as `self`.
@@ -235,6 +260,11 @@ impl Progress {
                 if let Some(decided) = decided {
                     decided?;
                 }
+            }
+            if self.is_doubtful(&epoch) {
+                // The runner is about to read the checkpoints again.
+                let _ = current.changed().await;
+                continue;
             }
             return Ok(());
         }
@@ -309,8 +339,8 @@ mod tests {
 
     #[test]
     fn a_lane_moves_only_from_where_it_is_thought_to_stand() {
-        let progress = Progress::new(["tally"].into_iter());
-        let set = progress.begin("tally", 1, &[5, 7]);
+        let progress = Progress::new(["tally"].into_iter(), None);
+        let set = progress.begin("tally", 1, 0, &[5, 7]);
         let mut seen = set.lanes[0].subscribe();
         assert!(!set.advance_from(0, 4, 9), "it stands at 5");
         assert_eq!((set.position(0), seen.has_changed().unwrap()), (5, false));

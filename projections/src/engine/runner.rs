@@ -56,7 +56,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     let mut epoch = Epoch::of(&parts.source);
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
     let positions = versions::checkpoints::<M>(&context.pool, version).await?;
-    let set = context.progress.begin(M::NAME, version, &positions);
+    let set = context.progress.begin(M::NAME, version, epoch.begun, &positions);
     context.progress.set_trouble(M::NAME, None);
     // Lanes that are far behind read what they miss themselves. Checkpoints of lanes with nothing to do are
     // stored late, so most are behind a little: that is dealt again, and who is past it leaves it out.
@@ -86,7 +86,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
                     _ = storing.tick() => if !store_idle::<M>(context, &set, after).await {
                         return Ok(());
                     },
-                    () = epoch.over() => return Ok(()),
+                    () = epoch.over(&set) => return Ok(()),
                     ended = lanes.join_next() => return match ended {
                         Some(Err(_)) => Err(RunError::Panicked),
                         Some(Ok(_)) | None => Ok(()),
@@ -113,17 +113,13 @@ struct Epoch {
 
 impl Epoch {
     fn of(source: &Source) -> Self {
-        let durable = match source {
-            Source::Writer(durable) => Some(durable.clone()),
-            Source::Recent(recent) => Some(recent.durable().clone()),
-            Source::Journal | Source::Bell(_) => None,
-        };
+        let durable = durable(source);
         let begun = durable.as_ref().map_or(0, |durable| durable.borrow().seen.epoch);
         Epoch { durable, begun }
     }
 
     /// Waits until another one has begun; the first one that there is begins nothing anew.
-    async fn over(&mut self) {
+    async fn over(&mut self, set: &LaneSet) {
         let Some(durable) = &mut self.durable else { return std::future::pending().await };
         loop {
             let begun = self.begun;
@@ -136,7 +132,17 @@ impl Epoch {
             if begun > 0 {
                 return;
             }
+            set.set_epoch(now);
         }
+    }
+}
+
+/// What the writer of this node tells, where it is the source.
+pub(super) fn durable(source: &Source) -> Option<watch::Receiver<Durable>> {
+    match source {
+        Source::Writer(durable) => Some(durable.clone()),
+        Source::Recent(recent) => Some(recent.durable().clone()),
+        Source::Journal | Source::Bell(_) => None,
     }
 }
 
