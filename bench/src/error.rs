@@ -31,15 +31,3 @@ pub(crate) enum BenchError {
     #[error("no operation ended within the measured time: raise --seconds")]
     NothingMeasured,
 }
-
-/// An error with everything that caused it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
