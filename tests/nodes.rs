@@ -254,7 +254,7 @@ async fn a_killed_writer_is_a_pause_for_clients_of_the_other_node() {
     }
     load.more(100).await;
     load.check(&scene).await;
-    assert!(scene.first.verify_on(&scene.database.url()));
+    assert!(scene.first.verify().await);
 }
 
 #[tokio::test]
@@ -282,7 +282,7 @@ async fn a_paused_writer_wakes_up_collides_and_hands_over_from_then_on() {
     there.stop.store(true, Ordering::Relaxed);
     let both = Load { clients: here.clients.into_iter().chain(there.clients).collect(), ..there };
     both.check(&scene).await;
-    assert!(scene.first.verify_on(&scene.database.url()));
+    assert!(scene.first.verify().await);
 }
 
 #[tokio::test]

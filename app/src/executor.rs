@@ -172,8 +172,9 @@ impl Executor {
             serde_json::to_string(&metadata).map_err(|_| codec::CodecError::Shape { event_type: "metadata".into() })?;
 
         let mut turn = None;
-        // What the writer compares may be remembered; what only this node decides on must be what is so now.
-        let mut current = !self.shared;
+        // What is remembered may have been overtaken, by a command whose caller went away before its answer, for
+        // instance. An append finds out; a refusal rests only on what was read for it.
+        let mut read_for_it = false;
         for attempt in 1.. {
             // A repeat is answered before anything is decided: its stream has moved on since.
             let mut unused_at = None;
@@ -185,7 +186,7 @@ impl Executor {
             }
             let cached = self.state::<A, R>(&key).await?;
             if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
-                if !std::mem::replace(&mut current, true) {
+                if !std::mem::replace(&mut read_for_it, true) {
                     self.cache.forget(&key);
                     continue;
                 }
@@ -207,8 +208,9 @@ impl Executor {
             };
             let events = match decided {
                 Ok(events) => events,
-                Err(_) if !std::mem::replace(&mut current, true) => {
+                Err(_) if !std::mem::replace(&mut read_for_it, true) => {
                     self.cache.forget(&key);
+                    looked.at.iter().for_each(|at| self.cache.forget(&at.key));
                     continue;
                 }
                 // A refusal may rest on events that a crash could still take back.

@@ -198,6 +198,21 @@ async fn an_expected_version_that_is_not_there_is_a_conflict_with_both_versions(
 }
 
 #[tokio::test]
+async fn a_state_that_was_overtaken_unnoticed_refuses_nothing() {
+    let s = Setting::start().await;
+    let t = s.registered(None).await;
+    // As when the caller of a command goes away before its answer: the memory stays behind the journal.
+    let unnoticed = s.another();
+    execute(&unnoticed, &platform(), t, rename("Second"), Call::default()).await.expect("renamed");
+    let expecting = Call { expected_version: Some(2), ..Call::default() };
+    let renamed = execute(&s.executor, &platform(), t, rename("Third"), expecting).await.expect("it is version 2");
+    assert_eq!(renamed.version, Some(3));
+    execute(&s.executor, &platform(), t, suspend(), Call::default()).await.expect("suspended");
+    execute(&unnoticed, &platform(), t, TenantCommand::Reopen, Call::default()).await.expect("reopened");
+    execute(&s.executor, &platform(), t, rename("Fourth"), Call::default()).await.expect("it is open again");
+}
+
+#[tokio::test]
 async fn thirty_two_renames_at_once_all_succeed_one_version_each() {
     let s = Setting::start().await;
     let t = s.registered(None).await;

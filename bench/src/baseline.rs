@@ -66,7 +66,7 @@ pub(crate) fn sit(
             let standing = seat.standing.clone();
             let stopped = match serve(database, system, sessions, way, seat).await {
                 Ok(()) => "the measurement is over".into(),
-                Err(error) => crate::error::chain(&error),
+                Err(error) => daybook_testing::chain(&error),
             };
             standing.send_replace(Standing { leading: None, stopped: Some(stopped) });
         })
@@ -149,7 +149,7 @@ impl Shared {
         };
         match written {
             Ok(()) => batch.outcomes.into_iter().next().map_or(Answer::Unknown, Answer::Done),
-            Err(error) => Answer::Failed(crate::error::chain(&error)),
+            Err(error) => Answer::Failed(daybook_testing::chain(&error)),
         }
     }
 

@@ -49,7 +49,7 @@ async fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{}", error::chain(&error));
+            eprintln!("{}", daybook_testing::chain(&error));
             ExitCode::FAILURE
         }
     }

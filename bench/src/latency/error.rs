@@ -4,14 +4,10 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LatencyError {
-    #[error("{program} cannot be started: build it, or name another one with --program")]
-    Program { program: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Serve(#[from] daybook_testing::serve::ServeError),
     #[error("{path} cannot be prepared")]
     Directory { path: PathBuf, source: std::io::Error },
-    #[error("no port of the loopback interface can be taken")]
-    Port(#[source] std::io::Error),
-    #[error("the program does not become ready; the end of its log:\n{log}")]
-    NotReady { log: String },
     #[error("the program cannot be asked")]
     Http(#[from] reqwest::Error),
     #[error("the program answered with an error: {0}")]

@@ -2,12 +2,12 @@
 
 use super::LatencyError;
 use super::plan::RESOLUTION_S;
-use rustix::process::{Pid, Signal, kill_process};
+use daybook_testing::process;
+use daybook_testing::serve::Serve;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -19,9 +19,8 @@ const REQUEST: Duration = Duration::from_secs(30);
 
 /// A running `daybook serve`. It ends with the value, and its data with it.
 pub(super) struct Program {
-    child: Child,
-    directory: tempfile::TempDir,
-    port: u16,
+    serve: Serve,
+    _directory: tempfile::TempDir,
 }
 
 impl Program {
@@ -33,81 +32,43 @@ impl Program {
         let parent = disk_dir.unwrap_or_else(std::env::temp_dir);
         let failed = |source| LatencyError::Directory { path: parent.clone(), source };
         let directory = tempfile::Builder::new().prefix("daybook-latency-").tempdir_in(&parent).map_err(failed)?;
-        // The database server may run as another user than this program.
-        std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .map_err(failed)?;
-        let log = std::fs::File::create(directory.path().join("log")).map_err(failed)?;
-        let log_too = log.try_clone().map_err(failed)?;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(LatencyError::Port)?;
-        let port = listener.local_addr().map_err(LatencyError::Port)?.port();
-        drop(listener);
-        let mut command = Command::new(program);
         // What is measured is what ships, not what this environment asks for.
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("DAYBOOK_")) {
-                command.env_remove(name);
-            }
-        }
-        command.env_remove("DATABASE_URL").env_remove("NATS_URL");
-        if let Some(url) = nats_url {
-            command.env("NATS_URL", url);
-        }
-        command.arg("--data-dir").arg(directory.path().join("data"));
-        command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
-        let spawned = command.stdin(Stdio::null()).stdout(log).stderr(log_too).spawn();
-        let child = spawned.map_err(|source| LatencyError::Program { program: program.to_owned(), source })?;
-        let mut started = Program { child, directory, port };
-        started.ready().await?;
+        let nats: Vec<(&str, &str)> = nats_url.map(|url| ("NATS_URL", url)).into_iter().collect();
+        let mut serve = Serve::new(program, directory.path(), &nats)?;
+        serve.spawn()?;
+        let mut started = Program { serve, _directory: directory };
+        started.serve.ready(READY).await?;
         Ok(started)
     }
 
-    async fn ready(&mut self) -> Result<(), LatencyError> {
-        let http = reqwest::Client::new();
-        let deadline = Instant::now() + READY;
-        loop {
-            let asked = http.get(self.url("http", "/health/ready")).timeout(REQUEST).send().await;
-            if asked.is_ok_and(|response| response.status().is_success()) {
-                return Ok(());
-            }
-            if Instant::now() > deadline || !matches!(self.child.try_wait(), Ok(None)) {
-                return Err(LatencyError::NotReady { log: self.log_tail() });
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
-        format!("{scheme}://127.0.0.1:{}{path}", self.port)
+        self.serve.url(scheme, path)
     }
 
     pub(super) fn token(&self) -> Result<String, LatencyError> {
-        let path = self.directory.path().join("data").join("admin.token");
-        let token = std::fs::read_to_string(&path).map_err(|source| LatencyError::Directory { path, source })?;
-        Ok(token.trim().to_owned())
+        Ok(self.serve.token()?)
     }
 
     /// Memory of the program itself, without its database server's. Zero where the system does not tell.
     pub(super) fn resident_kib(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.serve.pid().unwrap_or_default()))
+            .unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
     }
 
     /// The process of the database server that starts all its others.
     pub(super) fn postmaster(&self) -> Option<u32> {
-        let note = self.directory.path().join("data").join("postgres").join("postmaster.pid");
-        std::fs::read_to_string(note).ok()?.lines().next()?.trim().parse().ok()
+        self.serve.postmaster()
     }
 
     pub(super) fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(25)..].join("\n")
+        self.serve.log_tail()
     }
 
     fn ended_by(&mut self, deadline: Instant) -> bool {
         while Instant::now() < deadline {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if !self.serve.is_running() {
                 return true;
             }
             std::thread::sleep(POLL);
@@ -118,21 +79,14 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Failures of any of it: it is gone already.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        self.serve.signal(process::Signal::TERM);
         if self.ended_by(Instant::now() + STOP) {
             return;
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let postmaster = self.postmaster().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let Some(postmaster) = postmaster {
-            // At once, and all of its processes: the data are thrown away.
-            let _ = kill_process(postmaster, Signal::QUIT);
-            let deadline = Instant::now() + STOP;
-            while self.postmaster().is_some() && Instant::now() < deadline {
-                std::thread::sleep(POLL);
-            }
+        self.serve.kill();
+        // The data are thrown away.
+        if let Some(postmaster) = self.postmaster() {
+            process::kill_postgres(postmaster);
         }
     }
 }

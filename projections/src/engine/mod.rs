@@ -249,7 +249,7 @@ impl Projections {
         models: &[Model],
         standing: Option<watch::Receiver<Standing>>,
     ) -> (Projections, JoinHandle<()>) {
-        let progress = Progress::new(models.iter().map(Model::name));
+        let progress = Progress::new(models.iter().map(Model::name), runner::durable(&parts.source));
         let (stop, mut stopped) = watch::channel(false);
         let source = parts.source.clone();
         let context = Arc::new(Context {

@@ -66,7 +66,7 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
         tokio::time::sleep(IDLE / 10).await;
         return Ok(());
     };
-    let set = context.progress.begin(M::NAME, version, &stored, parked);
+    let set = context.progress.begin(M::NAME, version, epoch.begun, &stored, parked);
     tell(&set, stopped);
     context.progress.set_trouble(M::NAME, None);
     // Of what is before, the checkpoints alone tell.
@@ -99,7 +99,7 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
                         }
                         _ => return Ok(()),
                     },
-                    () = epoch.over() => return Ok(()),
+                    () = epoch.over(&observed.set) => return Ok(()),
                 }
             }
         };

@@ -7,6 +7,7 @@ use super::model::lane_of;
 use super::parking::{Parked, ParkedStreams, StreamName};
 use super::report::LaneState as State;
 use daybook_domain::TenantId;
+use daybook_store::journal::Durable;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,6 +108,8 @@ impl LaneState {
 /// The lanes of the version that is kept up to date.
 pub(super) struct LaneSet {
     version: u32,
+    /// The writer's epoch in which the checkpoints were read; 0 while there is none.
+    epoch: Arc<AtomicU64>,
     lanes: Vec<watch::Sender<LaneState>>,
     /// Their checkpoints in the database. Behind the position only by events that change nothing.
     stored: Vec<AtomicU64>,
@@ -117,6 +120,11 @@ pub(super) struct LaneSet {
 impl LaneSet {
     pub(super) fn version(&self) -> u32 {
         self.version
+    }
+
+    /// The first epoch there is.
+    pub(super) fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self) -> u16 {
@@ -243,13 +251,16 @@ pub enum WaitError {
 #[derive(Clone)]
 pub struct Progress {
     models: Arc<BTreeMap<&'static str, ModelProgress>>,
+    /// Of the writer, where it is known.
+    durable: Option<watch::Receiver<Durable>>,
 }
 
 impl Progress {
-    pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Self {
+    pub(super) fn new(names: impl Iterator<Item = &'static str>, durable: Option<watch::Receiver<Durable>>) -> Self {
         let empty = || ModelProgress {
             lanes: watch::Sender::new(Arc::new(LaneSet {
                 version: 0,
+                epoch: Arc::default(),
                 lanes: Vec::new(),
                 stored: Vec::new(),
                 retries: Vec::new(),
@@ -258,7 +269,15 @@ impl Progress {
             dealt: AtomicU64::new(0),
             marks: Mutex::default(),
         };
-        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()) }
+        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()), durable }
+    }
+
+    /// Whether positions in memory may say too much: another epoch has begun since the checkpoints were read, and a
+    /// crash of the database in between may have taken back rows.
+    fn is_doubtful(&self, epoch: &AtomicU64) -> bool {
+        let epoch = epoch.load(Ordering::Relaxed);
+        let now = self.durable.as_ref().map_or(epoch, |durable| durable.borrow().seen.epoch);
+        epoch > 0 && now != epoch
     }
 
     fn model(&self, name: &'static str) -> &ModelProgress {
@@ -270,6 +289,7 @@ impl Progress {
         &self,
         name: &'static str,
         version: u32,
+        epoch: u64,
         positions: &[u64],
         parked: Vec<Parked>,
     ) -> Arc<LaneSet> {
@@ -281,7 +301,7 @@ impl Progress {
         let lanes = positions.iter().enumerate().map(lane).collect();
         let stored = positions.iter().copied().map(AtomicU64::new).collect();
         let retries = positions.iter().map(|_| Notify::new()).collect();
-        let set = Arc::new(LaneSet { version, lanes, stored, retries });
+        let set = Arc::new(LaneSet { version, epoch: Arc::new(AtomicU64::new(epoch)), lanes, stored, retries });
         self.model(name).lanes.send_replace(set.clone());
         set
     }
@@ -396,6 +416,7 @@ impl Progress {
         'version: loop {
             let set = current.borrow_and_update().clone();
             let receivers: Vec<_> = chosen(&set, lanes).map(watch::Sender::subscribe).collect();
+            let epoch = set.epoch.clone();
             drop(set);
             if receivers.is_empty() {
                 // Nothing has been started yet. The sender lives as long as `self`.
@@ -416,6 +437,11 @@ impl Progress {
                 if let Some(decided) = decided {
                     decided?;
                 }
+            }
+            if self.is_doubtful(&epoch) {
+                // The runner is about to read the checkpoints again.
+                let _ = current.changed().await;
+                continue;
             }
             return Ok(());
         }
@@ -523,8 +549,8 @@ mod tests {
 
     #[test]
     fn a_lane_moves_only_from_where_it_is_thought_to_stand() {
-        let progress = Progress::new(["tally"].into_iter());
-        let set = progress.begin("tally", 1, &[5, 7], Vec::new());
+        let progress = Progress::new(["tally"].into_iter(), None);
+        let set = progress.begin("tally", 1, 0, &[5, 7], Vec::new());
         let mut seen = set.lanes[0].subscribe();
         assert!(!set.advance_from(0, 4, 9), "it stands at 5");
         assert_eq!((set.position(0), seen.has_changed().unwrap()), (5, false));

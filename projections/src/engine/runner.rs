@@ -74,7 +74,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
         let parked = parking::load(&session, M::NAME, version, None, lanes_max).await?;
         (parked, parking::skips(&session, M::NAME).await?)
     };
-    let set = context.progress.begin(M::NAME, version, &positions, parked);
+    let set = context.progress.begin(M::NAME, version, epoch.begun, &positions, parked);
     context.progress.set_trouble(M::NAME, None);
     // Lanes that are far behind read what they miss themselves. Checkpoints of lanes with nothing to do are
     // stored late, so most are behind a little: that is dealt again, and who is past it leaves it out.
@@ -106,7 +106,7 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
                     _ = storing.tick() => if !store_idle::<M>(context, &set, after).await {
                         return Ok(());
                     },
-                    () = epoch.over() => return Ok(()),
+                    () = epoch.over(&set) => return Ok(()),
                     ended = lanes.join_next() => return match ended {
                         Some(Err(_)) => Err(RunError::Panicked),
                         Some(Ok(_)) | None => Ok(()),
@@ -128,22 +128,18 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
 /// then positions in memory say too much.
 pub(super) struct Epoch {
     durable: Option<watch::Receiver<Durable>>,
-    begun: u64,
+    pub(super) begun: u64,
 }
 
 impl Epoch {
     pub(super) fn of(source: &Source) -> Self {
-        let durable = match source {
-            Source::Writer(durable) => Some(durable.clone()),
-            Source::Recent(recent) => Some(recent.durable().clone()),
-            Source::Journal | Source::Bell(_) => None,
-        };
+        let durable = durable(source);
         let begun = durable.as_ref().map_or(0, |durable| durable.borrow().seen.epoch);
         Epoch { durable, begun }
     }
 
     /// Waits until another one has begun; the first one that there is begins nothing anew.
-    pub(super) async fn over(&mut self) {
+    pub(super) async fn over(&mut self, set: &LaneSet) {
         let Some(durable) = &mut self.durable else { return std::future::pending().await };
         loop {
             let begun = self.begun;
@@ -156,7 +152,17 @@ impl Epoch {
             if begun > 0 {
                 return;
             }
+            set.set_epoch(now);
         }
+    }
+}
+
+/// What the writer of this node tells, where it is the source.
+pub(super) fn durable(source: &Source) -> Option<watch::Receiver<Durable>> {
+    match source {
+        Source::Writer(durable) => Some(durable.clone()),
+        Source::Recent(recent) => Some(recent.durable().clone()),
+        Source::Journal | Source::Bell(_) => None,
     }
 }
 

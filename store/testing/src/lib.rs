@@ -5,8 +5,11 @@
 //! that lives as long as the test's process.
 
 pub mod nats;
+pub mod process;
+pub mod serve;
 
 use daybook_domain::TenantId;
+pub use daybook_keeper::KeeperError;
 use daybook_keeper::{Cluster, KeeperConfig};
 use daybook_store::database::{Database, Role};
 use daybook_store::journal::machine::Config;
@@ -72,8 +75,36 @@ impl TestServer {
         )
     }
 
+    /// The Unix socket.
+    ///
+    /// # Panics
+    /// After [`TestServer::stop`].
+    pub fn socket(&self) -> PathBuf {
+        let cluster = self.cluster.as_ref().expect("a running server");
+        cluster.socket_dir().join(format!(".s.PGSQL.{}", cluster.port()))
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Every process of it at once.
+    ///
+    /// # Panics
+    /// After [`TestServer::stop`].
+    pub fn kill(&self) {
+        process::kill_postgres(self.cluster.as_ref().expect("a running server").pid());
+    }
+
+    /// Starts it again if it has died, on the same data and the same socket.
+    ///
+    /// # Errors
+    /// When it does not start; it may be tried again.
+    ///
+    /// # Panics
+    /// After [`TestServer::stop`].
+    pub async fn recover(&mut self) -> Result<(), KeeperError> {
+        self.cluster.as_mut().expect("a running server").recover().await
     }
 
     /// # Panics
@@ -207,4 +238,16 @@ pub fn append(tenant: TenantId, stream: Uuid, expected: u64, events: Vec<NewEven
 
 pub fn tenant() -> TenantId {
     TenantId(Real.uuid_v4())
+}
+
+/// An error with everything that caused it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

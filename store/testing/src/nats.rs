@@ -101,6 +101,15 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether there is a program to start.
+    pub fn is_installed() -> bool {
+        program().is_some()
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
