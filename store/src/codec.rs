@@ -2,7 +2,7 @@
 //!
 //! An event's payload is the inside of its variant: the type stands in a column of its own, where it
 //! can be filtered and indexed, and a consumer's schema sees only fields. An event of an old version is brought up to date
-//! when it is read (`docs/decisions/0007-upcasting.md`); what is stored, hashed and exported stays as it was written.
+//! when it is read (`docs/decisions/0009-upcasting.md`); what is stored, hashed and exported stays as it was written.
 
 use cqrs_es::DomainEvent;
 use daybook_domain::upcast::{self, Origin, Upcast, UpcastError, Versioned, is_old};
