@@ -11,7 +11,7 @@ pub mod fairness;
 pub mod figures;
 pub mod insert;
 pub mod latency;
-mod limit;
+pub mod limit;
 pub mod load;
 mod machine;
 pub mod rebuild;

@@ -15,7 +15,10 @@ use uuid::Uuid;
 const TENANTS: usize = 16;
 
 /// Events per second, with the rows of `stream_events` and `commands` that belong to them.
-pub(crate) async fn copy(database: &Database, events: usize) -> Result<f64, BenchError> {
+///
+/// # Errors
+/// When the rows do not go in.
+pub async fn copy(database: &Database, events: usize) -> Result<f64, BenchError> {
     // COPY does not go where row policies hold, so this is the superuser's session.
     let mut session = database.connect(Role::Login, "-c synchronous_commit=on").await?;
     let position: i64 = session.query_one("select coalesce(max(position), 0) from journal.events", &[]).await?.get(0);

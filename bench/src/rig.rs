@@ -82,6 +82,16 @@ impl Rig {
         Untouched::new(self.tenants.clone())
     }
 
+    /// What is measured on, e.g. `PostgreSQL 15.18`.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn server_version(&self) -> Result<String, BenchError> {
+        let session = self.server.database("postgres").connect(Role::Login, "").await?;
+        let row = session.query_one("select split_part(version(), ' (', 1)", &[]).await?;
+        Ok(row.get(0))
+    }
+
     /// Another database that begins as the template.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, System};
 use daybook_testing::{TestDatabase, system, tenant};
 use postgres_es::PostgresEventRepository;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -52,23 +52,7 @@ impl Ours {
 
     /// As a reader of this tenant would connect: row policies in force, or as the owner of everything.
     async fn theirs(&self, reader_of: Option<TenantId>) -> PersistedEventStore<PostgresEventRepository, Tenant> {
-        let row = self
-            .db
-            .superuser()
-            .await
-            .query_one(
-                "select current_setting('unix_socket_directories'), current_setting('port'), current_user::text,
-                        current_database()::text",
-                &[],
-            )
-            .await
-            .expect("where the server is");
-        let socket: String = row.get(0);
-        let options = PgConnectOptions::new()
-            .socket(socket.trim_matches('"'))
-            .port(row.get::<_, String>(1).parse().expect("a port"))
-            .username(row.get(2))
-            .database(row.get(3));
+        let options = daybook_peers::postgres_es::options(self.db.database()).await.expect("where the server is");
         let options = match reader_of {
             None => options,
             Some(tenant) => options.options([("role", "daybook_reader"), ("app.tenant", &tenant.to_string())]),
