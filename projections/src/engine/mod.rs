@@ -52,7 +52,7 @@ const CATCHING_UP_MAX: usize = 4;
 /// Sessions of the projector: what a crash takes back here is applied again from the checkpoint, so
 /// a commit need not wait for the disk. A node that is paused or cut off in the middle of a transaction must not hold
 /// its rows against the node that keeps them from then on.
-const PROJECTOR_SETTINGS: &str = "-c synchronous_commit=off -c lock_timeout=10s -c statement_timeout=120s \
+const PROJECTOR_SETTINGS: &str = "-c synchronous_commit=off -c lock_timeout=10s -c statement_timeout=30s \
  -c idle_in_transaction_session_timeout=2s";
 
 /// What can be tuned.

@@ -13,8 +13,7 @@ pub use page::{Direction, Limit, Page, Slice};
 
 use crate::engine::{ReadModel, SeriesModel};
 use daybook_domain::TenantId;
-use daybook_store::database::{Database, DatabaseError, Pool, Role};
-use deadpool_postgres::Object;
+use daybook_store::database::{Database, DatabaseError, Held, Pool, Role};
 use std::collections::HashMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -105,13 +104,13 @@ impl Reader {
 /// A read transaction. Dropped without [`ReadSession::finish`], it is rolled back, which to a reader
 /// is the same.
 pub struct ReadSession {
-    object: Option<Object>,
+    object: Option<Held>,
     scope: Scope,
     versions: HashMap<String, u32>,
 }
 
 impl ReadSession {
-    fn object(&self) -> Result<&Object, DatabaseError> {
+    fn object(&self) -> Result<&Held, DatabaseError> {
         self.object.as_ref().ok_or_else(|| DatabaseError::Unsuitable("this read transaction has ended".into()))
     }
 
@@ -192,12 +191,12 @@ impl Drop for ReadSession {
             Ok(runtime) => {
                 runtime.spawn(async move {
                     if object.batch_execute("rollback").await.is_err() {
-                        drop(Object::take(object));
+                        object.discard();
                     }
                 });
             }
             // A session in an unknown state never goes back to the pool.
-            Err(_) => drop(Object::take(object)),
+            Err(_) => object.discard(),
         }
     }
 }
