@@ -10,6 +10,7 @@
 
 mod apply;
 mod lane;
+mod life;
 mod model;
 mod observe;
 mod parking;
@@ -25,6 +26,7 @@ mod series;
 mod table;
 mod versions;
 
+pub(crate) use life::{LIFE, Life};
 pub use model::{ApplyError, OpenedEvent, ReadModel, RowKey, lane_of};
 pub use parking::{Parked, Place, SkipError, StreamName};
 pub use progress::{Health, LaneHealth, LaneStatus, Lanes, ModelHealth, Progress, WaitError};
@@ -249,7 +251,7 @@ impl Projections {
         models: &[Model],
         standing: Option<watch::Receiver<Standing>>,
     ) -> (Projections, JoinHandle<()>) {
-        let progress = Progress::new(models.iter().map(Model::name), runner::durable(&parts.source));
+        let progress = Progress::new(models.iter().map(Model::name));
         let (stop, mut stopped) = watch::channel(false);
         let source = parts.source.clone();
         let context = Arc::new(Context {
