@@ -73,8 +73,10 @@ impl DatabaseError {
 /// So long without a sign of the other end, and a connection over the network is lost.
 const PEER_GONE: Duration = Duration::from_secs(10);
 
-/// So long may a session of a pool be held. Longer than any statement may take that somebody waits for.
-const HELD_MAX: Duration = Duration::from_secs(35);
+/// So long may a session of a pool be held: longer than any statement may take that somebody waits for.
+pub(crate) const HELD_MAX: Duration = Duration::from_secs(35);
+/// One that looks things up by their keys, which takes milliseconds.
+const HELD_BY_KEY_MAX: Duration = Duration::from_secs(10);
 
 /// Where the database is.
 #[derive(Clone, Debug)]
@@ -151,10 +153,11 @@ impl Database {
             .map_err(|source| DatabaseError::Connect { place: self.place(), source })
     }
 
-    /// A bounded pool of sessions of one role, each held for 35 seconds at most: who holds one longer waits for an answer that
-    /// does not come.
+    /// A bounded pool of sessions of one role, each held for 35 seconds at most, the writer's for 10, whose statements are all
+    /// short: who holds one longer waits for an answer that does not come.
     pub fn pool(&self, role: Role, size_max: usize, settings: &str) -> Pool {
-        self.pool_held(role, size_max, settings, Some(HELD_MAX))
+        let held_max = if role == Role::Writer { HELD_BY_KEY_MAX } else { HELD_MAX };
+        self.pool_held(role, size_max, settings, Some(held_max))
     }
 
     /// As [`Database::pool`]; `held_max`: how long a session may be held, for ever where none is given.

@@ -52,7 +52,8 @@ async fn proxy(socket: PathBuf) -> (u16, watch::Sender<u32>) {
 async fn who_waits_on_a_silent_connection_is_told_and_the_next_one_gets_another() {
     let server = TestServer::start(&[]).await;
     let (port, losses) = proxy(server.socket()).await;
-    let database = Database::from_url(&format!("host=127.0.0.1 port={port} user=postgres dbname=postgres")).expect("a URL");
+    let database =
+        Database::from_url(&format!("host=127.0.0.1 port={port} user=postgres dbname=postgres")).expect("a URL");
     let pool = database.pool_held(Role::Login, 3, "", Some(HELD_MAX));
     let sessions = [pool.get().await, pool.get().await, pool.get().await];
     for session in &sessions {
