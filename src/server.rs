@@ -221,13 +221,16 @@ impl Server {
             metrics: metrics.clone(),
         };
         let router = transport::router(graphql::schema(parts.clone()), tokens.clone(), settings)
-            .merge(ingest::router(parts, tokens, ingest::Limits::default()))
-            .merge(health::router(Health {
-                standing: journal.standing(),
-                elsewhere: journal.elsewhere(),
-                projections: projections.clone(),
-                optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
-            }))
+            .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default()))
+            .merge(health::router(
+                Health {
+                    standing: journal.standing(),
+                    elsewhere: journal.elsewhere(),
+                    projections: projections.clone(),
+                    optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
+                },
+                tokens,
+            ))
             .merge(metrics::router(
                 metrics.clone(),
                 metrics::Sources {
