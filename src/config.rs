@@ -4,12 +4,13 @@
 
 use crate::logs::LogFormat;
 use clap::Args;
-use daybook_api::transport::Network;
+use daybook_api::transport::{Network, RateLimits};
 use daybook_app::Credential;
 use daybook_bus::RelayOptions;
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use serde::Deserialize;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -48,6 +49,15 @@ pub struct Serving {
     /// Proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8; several with commas [default: none]
     #[arg(long, env = "DAYBOOK_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',')]
     pub trusted_proxies: Option<Vec<Network>>,
+    /// Requests per second of one address; five times as many at once; 0: no limit [default: 2000]
+    #[arg(long, env = "DAYBOOK_RATE_PER_ADDRESS", value_name = "REQUESTS")]
+    pub rate_per_address: Option<u32>,
+    /// Requests per second of one account or service [default: 1000]
+    #[arg(long, env = "DAYBOOK_RATE_PER_ACCOUNT", value_name = "REQUESTS")]
+    pub rate_per_account: Option<u32>,
+    /// Requests per second of all that work in one tenant [default: 5000]
+    #[arg(long, env = "DAYBOOK_RATE_PER_TENANT", value_name = "REQUESTS")]
+    pub rate_per_tenant: Option<u32>,
     /// A NATS server with JetStream that gets the public events, e.g. nats://127.0.0.1:4222 [default: none]
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: Option<String>,
@@ -84,6 +94,16 @@ impl Serving {
         self.trusted_proxies.clone().unwrap_or_else(|| file.trusted_proxies.clone())
     }
 
+    /// How often somebody may ask. Zero is no limit.
+    pub fn rates(&self, file: &File) -> RateLimits {
+        let limit = |flag: Option<u32>, file: Option<u32>, default| NonZeroU32::new(flag.or(file).unwrap_or(default));
+        RateLimits {
+            per_address: limit(self.rate_per_address, file.rate_per_address, RateLimits::PER_ADDRESS),
+            per_account: limit(self.rate_per_account, file.rate_per_account, RateLimits::PER_ACCOUNT),
+            per_tenant: limit(self.rate_per_tenant, file.rate_per_tenant, RateLimits::PER_TENANT),
+        }
+    }
+
     /// Where the public events go, if anywhere.
     pub fn nats(&self, file: &File) -> Option<RelayOptions> {
         let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
@@ -116,6 +136,12 @@ pub struct File {
     /// As `--trusted-proxies`.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
+    /// As `--rate-per-address`.
+    pub rate_per_address: Option<u32>,
+    /// As `--rate-per-account`.
+    pub rate_per_account: Option<u32>,
+    /// As `--rate-per-tenant`.
+    pub rate_per_tenant: Option<u32>,
     /// As `--nats-url`.
     pub nats_url: Option<String>,
     /// As `--nats-credentials`.

@@ -212,6 +212,7 @@ impl Server {
         let ids = system.clone();
         let sockets = transport::Sockets::new(10_000).per_caller(5_000);
         let origins = origins(&serving.origins(&settled.file));
+        let rates = transport::Rates::new(serving.rates(&settled.file));
         let settings = transport::Settings {
             limits: transport::Limits::default(),
             origins: origins.clone(),
@@ -219,9 +220,10 @@ impl Server {
             sockets: sockets.clone(),
             shutdown: stopping.clone(),
             metrics: metrics.clone(),
+            rates: rates.clone(),
         };
         let router = transport::router(graphql::schema(parts.clone()), tokens.clone(), settings)
-            .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default()))
+            .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default(), rates.clone()))
             .merge(health::router(
                 Health {
                     standing: journal.standing(),
@@ -261,6 +263,7 @@ impl Server {
                 ids: Arc::new(move || ids.uuid_v7()),
                 trusted_proxies: serving.trusted_proxies(&settled.file).into(),
                 metrics,
+                rates,
             },
         );
 

@@ -6,6 +6,7 @@ use crate::config::{File, Serving, Settled};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use daybook_bus::RelayOptions;
+use std::num::NonZeroU32;
 
 /// A setting and its value in force.
 #[derive(Debug, serde::Serialize)]
@@ -59,6 +60,9 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
     };
     let File { data_dir, database_url, listen, log, log_format, origins, trusted_proxies, tokens, .. } = file;
     let File { advertise, nats_url, nats_credentials, nats_stream, .. } = file;
+    let File { rate_per_address, rate_per_account, rate_per_tenant, .. } = file;
+    let rates = serving.rates(file);
+    let rate = |limit: Option<NonZeroU32>| limit.map_or("(none)".to_owned(), |rate| rate.to_string());
     let relay = serving.nats(file);
     let url = settled.database_url.as_deref().map_or("(the private PostgreSQL)".to_owned(), masked);
     vec![
@@ -86,6 +90,9 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
             list(&serving.trusted_proxies(file)),
             !trusted_proxies.is_empty(),
         ),
+        setting("rate_per_address", "DAYBOOK_RATE_PER_ADDRESS", rate(rates.per_address), rate_per_address.is_some()),
+        setting("rate_per_account", "DAYBOOK_RATE_PER_ACCOUNT", rate(rates.per_account), rate_per_account.is_some()),
+        setting("rate_per_tenant", "DAYBOOK_RATE_PER_TENANT", rate(rates.per_tenant), rate_per_tenant.is_some()),
         setting(
             "nats_url",
             "NATS_URL",

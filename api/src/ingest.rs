@@ -19,7 +19,8 @@ pub use rows::ROW_BYTES_MAX;
 use crate::graphql::Parts;
 use crate::graphql::audit::door::count_ingest;
 use crate::transport::{
-    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, bearer, command_id, idempotency_key,
+    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, Rates, bearer, command_id,
+    idempotency_key,
 };
 use answer::{Problem, done};
 use axum::Router;
@@ -65,12 +66,18 @@ struct Endpoint<A> {
     authenticate: A,
     limits: Limits,
     calls: Arc<Semaphore>,
+    rates: Rates,
 }
 
 /// The route.
-pub fn router<A: Authenticate<Credential = Credential>>(parts: Arc<Parts>, authenticate: A, limits: Limits) -> Router {
+pub fn router<A: Authenticate<Credential = Credential>>(
+    parts: Arc<Parts>,
+    authenticate: A,
+    limits: Limits,
+    rates: Rates,
+) -> Router {
     let calls = Arc::new(Semaphore::new(limits.calls_max));
-    let endpoint = Arc::new(Endpoint { parts, authenticate, limits, calls });
+    let endpoint = Arc::new(Endpoint { parts, authenticate, limits, calls, rates });
     Router::new().route(PATH, any(move |request: Request| answer_to(endpoint.clone(), request)))
 }
 
@@ -126,6 +133,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         let credential = bearer(headers)
             .and_then(|token| self.authenticate.authenticate(token))
             .ok_or_else(Problem::unauthenticated)?;
+        self.rates.account(A::namespace(&credential), A::tenant(&credential)).map_err(|r| Problem::too_often(&r))?;
         let mut rows = Rows::of(headers)?;
         let tenant = tenant(parts.uri.query(), &credential)?;
         let key = idempotency_key(headers).map_err(|()| {

@@ -30,4 +30,8 @@ impl Authenticate for StaticTokens {
     fn namespace(credential: &Credential) -> Uuid {
         credential.actor.id
     }
+
+    fn tenant(credential: &Credential) -> Uuid {
+        credential.tenant.0
+    }
 }

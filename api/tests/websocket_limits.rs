@@ -9,14 +9,14 @@ use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 use axum::http::{Request, StatusCode};
 use daybook_api::transport::{OriginPolicy, Sockets};
 use futures_util::{SinkExt, StreamExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use socket::{PATIENCE, Socket, handshake, start, until};
 use tokio::time::timeout;
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{Error, Message},
 };
-use toy::{Server, Setup, serve};
+use toy::{Server, Setup, TOKEN, serve};
 
 #[tokio::test]
 async fn a_revoked_token_ends_its_socket_at_the_next_operation_or_ping() {
@@ -154,4 +154,47 @@ async fn until_open(server: &Server, wanted: usize) {
         }
     };
     timeout(PATIENCE, reached).await.expect("the number of sockets never got there");
+}
+
+#[tokio::test]
+async fn an_account_that_asks_too_often_is_told_when_to_come_back_on_http_and_on_sockets() {
+    let rates = daybook_api::transport::RateLimits {
+        per_account: std::num::NonZeroU32::new(1),
+        ..daybook_api::transport::RateLimits::NONE
+    };
+    let server = serve(Setup { rates, ..Setup::default() }).await.unwrap();
+    let mut socket = Socket::ready(&server).await;
+    let mut answered = 0;
+    let refused = loop {
+        let http = reqwest::Client::new().post(format!("http://{}/graphql", server.address)).bearer_auth(TOKEN);
+        let response = http
+            .header("accept", "application/graphql-response+json")
+            .json(&json!({ "query": "{ caller }" }))
+            .send()
+            .await
+            .unwrap();
+        if response.status() != 200 {
+            break response;
+        }
+        answered += 1;
+        assert!(answered < 1_000, "nobody was refused");
+    };
+    assert!(answered >= 5, "five are let through at once, not {answered}");
+    assert_eq!(refused.status(), 429);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+    // The same account on a socket, which stays open.
+    let mut refusals = 0;
+    for n in 0..3 {
+        socket.subscribe(&n.to_string(), "{ caller }").await;
+        let answer = socket.hear().await;
+        if answer["type"] == "error" {
+            assert_eq!(answer["payload"][0]["extensions"], json!({ "code": "RATE_LIMITED", "retryAfterS": 1 }));
+            refusals += 1;
+        } else {
+            assert_eq!(socket.hear().await["type"], "complete");
+        }
+    }
+    assert!(refusals > 0);
 }

@@ -1,7 +1,7 @@
 //! What a call is answered: its report, or a problem document (RFC 9457) that holds the report so far.
 
 use crate::graphql::opaque::Opaque;
-use crate::transport::{CorrelationId, POSITION_HEADER, fault::code};
+use crate::transport::{CorrelationId, POSITION_HEADER, TooOften, fault::code};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use daybook_app::energy::{IngestError, Rejected, Report};
@@ -79,7 +79,7 @@ pub(super) struct Problem {
 
 #[derive(Debug, Default)]
 struct More {
-    header: Option<(header::HeaderName, &'static str)>,
+    header: Option<(header::HeaderName, HeaderValue)>,
     correlation: Option<CorrelationId>,
     recorded: Option<serde_json::Value>,
     half_a_body: bool,
@@ -92,7 +92,7 @@ impl Problem {
     }
 
     fn with(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.more.header = Some((name, value));
+        self.more.header = Some((name, HeaderValue::from_static(value)));
         self
     }
 
@@ -133,6 +133,12 @@ impl Problem {
     pub(super) fn busy() -> Self {
         let detail = "too many calls record readings at the moment: send it again in a moment";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
+    }
+
+    pub(super) fn too_often(refused: &TooOften) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code::RATE_LIMITED, refused.message());
+        problem.more.header = Some((header::RETRY_AFTER, HeaderValue::from(refused.retry_after_s())));
+        problem
     }
 
     pub(super) fn ingest(error: IngestError) -> Self {
@@ -229,7 +235,7 @@ impl IntoResponse for Problem {
         let media = [(header::CONTENT_TYPE, "application/problem+json"), (header::CACHE_CONTROL, "no-store")];
         let mut response = (self.status, media, body.to_string()).into_response();
         if let Some((name, value)) = self.more.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
     }

@@ -1,20 +1,22 @@
 //! The outermost layer, around every route: names the request, says where it comes from, counts it, and
-//! writes the one line of log that it gets.
+//! writes the one line of log that it gets. Whoever asks too often goes no further, and every answer tells browsers what
+//! they may not do with it.
 //!
 //! Refuses to log anything a client wrote freely: the route instead of the path, no query string, no header. An
 //! operation's name is the exception: it is a word of the document, cut short.
 
 use super::{
-    CORRELATION_HEADER, CorrelationId,
+    CORRELATION_HEADER, CorrelationId, Rates, TooOften,
     caller::{Caller, Network},
+    fault::{code, too_often},
 };
 use crate::metrics::Metrics;
 use axum::{
     Router,
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::HeaderValue,
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ pub struct Edge {
     /// Whose X-Forwarded-For is believed.
     pub trusted_proxies: Arc<[Network]>,
     pub metrics: Metrics,
+    /// How often an address may ask.
+    pub rates: Rates,
 }
 
 /// What a handler tells of the GraphQL operation it carried out, in the extensions of its response.
@@ -58,12 +62,23 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
     let caller = Caller::of(request.headers(), peer, &edge.trusted_proxies);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    // What watches over a node, and its neighbours, are told how it is in any case.
+    let counted = !(path.starts_with("/health/") || path.starts_with("/internal/") || path == "/metrics");
+    let refused = caller.ip.filter(|_| counted).and_then(|address| edge.rates.address(address).err());
     request.extensions_mut().insert(correlation.clone());
     request.extensions_mut().insert(caller);
 
-    let mut response = next.run(request).await;
+    let mut response = match refused {
+        Some(refused) => turned_away(&refused, &correlation),
+        None => next.run(request).await,
+    };
 
     let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        // A page knows better what it needs.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     if let Some(value) = correlation.header() {
         headers.insert(CORRELATION_HEADER, value);
     }
@@ -71,18 +86,46 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
         headers.insert(TRACE_HEADER, trace.header);
     }
     let took = since.elapsed();
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    edge.metrics.answered(method.as_str(), route, response.status().as_u16(), took);
+    edge.metrics.answered(method.as_str(), path, response.status().as_u16(), took);
     let operation = response.extensions().get::<Operation>();
     let line = Line {
         correlation: correlation.as_str(),
         method: method.as_str(),
-        route,
+        route: path,
         status: response.status().as_u16(),
         duration_ms: took.as_secs_f64() * 1_000.0,
     };
     line.write(operation);
     response
+}
+
+/// On every answer. Nothing here is meant to be drawn, framed, sniffed or sent on; what is a page says so itself. Browsers
+/// heed the second line over https alone, which a proxy in front speaks.
+const SECURITY: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// The same words for GraphQL clients and for others: a problem document that has an `errors` list.
+fn turned_away(refused: &TooOften, correlation: &CorrelationId) -> Response {
+    let body = serde_json::json!({
+        "type": "about:blank",
+        "title": "Too Many Requests",
+        "status": 429,
+        "code": code::RATE_LIMITED,
+        "detail": refused.message(),
+        "correlationId": correlation.as_str(),
+        "errors": [too_often(refused)],
+    });
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::RETRY_AFTER, HeaderValue::from(refused.retry_after_s())),
+    ];
+    (StatusCode::TOO_MANY_REQUESTS, headers, body.to_string()).into_response()
 }
 
 struct Line<'a> {
@@ -147,18 +190,70 @@ fn trace(request: &Request) -> Option<Trace> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::RateLimits;
     use axum::{body::Body, routing::get};
     use tower::ServiceExt;
 
+    fn router(limits: RateLimits) -> Router {
+        let edge = Edge {
+            ids: Arc::new(|| Uuid::from_u128(7)),
+            trusted_proxies: Arc::new([]),
+            metrics: Metrics::new(0),
+            rates: Rates::new(limits),
+        };
+        let routes = Router::new().route("/thing", get(async || "thing")).route("/health/live", get(async || "live"));
+        surround(routes, edge)
+    }
+
     async fn ask(headers: &[(&str, &str)]) -> Response {
-        let edge =
-            Edge { ids: Arc::new(|| Uuid::from_u128(7)), trusted_proxies: Arc::new([]), metrics: Metrics::new(0) };
-        let router = surround(Router::new().route("/thing", get(async || "thing")), edge);
         let mut request = Request::get("/thing");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+        router(RateLimits::NONE).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    async fn from(router: &Router, address: &str, path: &str) -> Response {
+        let peer: SocketAddr = format!("{address}:4711").parse().unwrap();
+        let request = Request::get(path).extension(ConnectInfo(peer)).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_asks_too_often_is_told_when_to_come_back_and_others_go_on() {
+        let router = router(RateLimits { per_address: std::num::NonZeroU32::new(1), ..RateLimits::NONE });
+        let mut refused = None;
+        for _ in 0..100 {
+            let answer = from(&router, "192.0.2.1", "/thing").await;
+            if answer.status() == 429 {
+                refused = Some(answer);
+                break;
+            }
+        }
+        let refused = refused.expect("a refusal");
+        assert_eq!(refused.headers()["retry-after"], "1");
+        assert_eq!(refused.headers()["content-type"], "application/problem+json");
+        assert_eq!(refused.headers()[CORRELATION_HEADER], Uuid::from_u128(7).to_string());
+        let body = axum::body::to_bytes(refused.into_body(), 10_000).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["code"], &body["errors"][0]["extensions"]["retryAfterS"]),
+            (&"RATE_LIMITED".into(), &1.into())
+        );
+        assert_eq!(from(&router, "192.0.2.2", "/thing").await.status(), 200);
+        assert_eq!(from(&router, "192.0.2.1", "/nowhere").await.status(), 429, "guessing at paths has its price, too");
+        assert_eq!(from(&router, "192.0.2.1", "/health/live").await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn every_answer_tells_browsers_what_they_may_not_do_with_it() {
+        let router = router(RateLimits::NONE);
+        for path in ["/thing", "/nowhere"] {
+            let answer = from(&router, "192.0.2.1", path).await;
+            for (name, value) in SECURITY {
+                assert_eq!(answer.headers()[&name], value, "{path}");
+            }
+        }
     }
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

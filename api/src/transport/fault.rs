@@ -8,7 +8,7 @@ use async_graphql::{ErrorExtensionValues, Pos, Response, ServerError, Value};
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use super::CorrelationId;
+use super::{CorrelationId, TooOften};
 
 /// Codes that the transport itself gives; resolvers may use others.
 pub mod code {
@@ -40,6 +40,13 @@ pub(crate) fn internal(correlation: &CorrelationId) -> ServerError {
         None,
     );
     error.extensions.get_or_insert_default().set("correlationId", correlation.as_str());
+    error
+}
+
+/// Somebody asks too often.
+pub(crate) fn too_often(refused: &TooOften) -> ServerError {
+    let mut error = coded(code::RATE_LIMITED, refused.message(), None);
+    error.extensions.get_or_insert_default().set("retryAfterS", refused.retry_after_s());
     error
 }
 

@@ -18,7 +18,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Settings, Surroundings, Transport,
+    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Settings, Surroundings, TooOften, Transport,
     caller::Caller,
     context::{AtLeast, CorrelationId, bearer, idempotency_key},
     edge::Operation,
@@ -42,7 +42,7 @@ struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    header: Option<(header::HeaderName, &'static str)>,
+    header: Option<(header::HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -59,7 +59,7 @@ impl Refusal {
     }
 
     fn header(mut self, name: header::HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+        self.header = Some((name, HeaderValue::from_static(value)));
         self
     }
 
@@ -67,9 +67,17 @@ impl Refusal {
         let error = coded(self.code, self.message, None);
         let mut response = write(&Outcome::Refused(vec![error]), self.status, format);
         if let Some((name, value)) = self.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<TooOften> for Refusal {
+    fn from(refused: TooOften) -> Self {
+        let after = HeaderValue::from(refused.retry_after_s());
+        let refusal = Self::new(StatusCode::TOO_MANY_REQUESTS, code::RATE_LIMITED, refused.message());
+        Self { header: Some((header::RETRY_AFTER, after)), ..refusal }
     }
 }
 
@@ -145,6 +153,7 @@ async fn serve<E: Executor, A: Authenticate>(
         Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
             .header(header::WWW_AUTHENTICATE, "Bearer")
     })?;
+    transport.settings.rates.account(A::namespace(&credential), A::tenant(&credential))?;
     let mut params = if by_get {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| Refusal::bad(format!("The query string cannot be read: {error}")))?;

@@ -34,6 +34,7 @@ mod origin;
 mod params;
 mod prepare;
 mod protocol;
+mod rate;
 mod resume;
 mod rewrite;
 mod scan;
@@ -58,6 +59,7 @@ pub use limits::{Limits, SocketLimits};
 pub use listen::{Listening, listening};
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
+pub use rate::{RateLimits, Rates, TooOften};
 pub use sockets::Sockets;
 
 use crate::metrics::Metrics;
@@ -89,6 +91,9 @@ pub trait Authenticate: Send + Sync + 'static {
     /// Under whose id the command ids of this caller's `Idempotency-Key`s are made: the same key of another caller is
     /// another command.
     fn namespace(credential: &Self::Credential) -> Uuid;
+
+    /// The tenant whose share of requests this caller uses.
+    fn tenant(credential: &Self::Credential) -> Uuid;
 }
 
 impl<A: Authenticate> Authenticate for Arc<A> {
@@ -100,6 +105,10 @@ impl<A: Authenticate> Authenticate for Arc<A> {
 
     fn namespace(credential: &A::Credential) -> Uuid {
         A::namespace(credential)
+    }
+
+    fn tenant(credential: &A::Credential) -> Uuid {
+        A::tenant(credential)
     }
 }
 
@@ -117,6 +126,8 @@ pub struct Settings {
     pub shutdown: watch::Receiver<bool>,
     /// Counts operations.
     pub metrics: Metrics,
+    /// How often an account and its tenant may ask.
+    pub rates: Rates,
 }
 
 /// `GET` and `POST /graphql`, event streams and the WebSocket upgrade on the same path.

@@ -18,7 +18,7 @@ use super::{
     Authenticate, Params, Surroundings, Transport,
     caller::Caller,
     context::{AtLeast, CorrelationId, bearer_of},
-    fault::{Outcome, code, coded},
+    fault::{Outcome, code, coded, too_often},
     limits::SocketLimits,
     operation::{Runner, Speak, Task},
     protocol::{Close, Incoming, NAME, Outgoing, no_payload},
@@ -246,6 +246,11 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                         limits.operations_per_socket_max
                     );
                     let errors = [coded(code::LIMIT_EXCEEDED, message, None)];
+                    return self.say(&Outgoing::Error { id: &id, payload: &errors }, limits).await;
+                }
+                let rates = &self.transport.settings.rates;
+                if let Err(refused) = rates.account(A::namespace(&credential), A::tenant(&credential)) {
+                    let errors = [too_often(&refused)];
                     return self.say(&Outgoing::Error { id: &id, payload: &errors }, limits).await;
                 }
                 self.start(id.into(), params, credential);

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, admin, id};
 use daybook_api::ingest::{self, Limits};
-use daybook_api::transport::Authenticate;
+use daybook_api::transport::{Authenticate, RateLimits, Rates};
 use daybook_app::Credential;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -23,6 +23,10 @@ impl Authenticate for Everybody {
 
     fn namespace(credential: &Credential) -> Uuid {
         credential.actor.id
+    }
+
+    fn tenant(credential: &Credential) -> Uuid {
+        credential.tenant.0
     }
 }
 
@@ -50,7 +54,7 @@ impl Site {
         let device = id(&world.mutate(&who, "registerDevice", input, "device { id }").await["device"]["id"]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = ingest::router(world.parts.clone(), Everybody(who.clone()), limits);
+        let router = ingest::router(world.parts.clone(), Everybody(who.clone()), limits, Rates::new(RateLimits::NONE));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Site { world, who, device, address }
     }

@@ -16,8 +16,8 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls,
-    listening, router,
+    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, RateLimits, Rates, Settings, Sockets,
+    SpecNulls, listening, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -38,6 +38,10 @@ impl Authenticate for Tokens {
     }
 
     fn namespace(_: &Caller) -> Uuid {
+        Uuid::nil()
+    }
+
+    fn tenant(_: &Caller) -> Uuid {
         Uuid::nil()
     }
 }
@@ -289,6 +293,7 @@ pub struct Setup {
     pub limits: Limits,
     pub origins: OriginPolicy,
     pub sockets: Sockets,
+    pub rates: RateLimits,
 }
 
 impl Default for Setup {
@@ -298,6 +303,7 @@ impl Default for Setup {
             limits: Limits::default(),
             origins: OriginPolicy::SameHost,
             sockets: Sockets::default(),
+            rates: RateLimits::NONE,
         }
     }
 }
@@ -317,6 +323,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         sockets: setup.sockets.clone(),
         shutdown,
         metrics: Metrics::new(0),
+        rates: Rates::new(setup.rates),
     };
     let app = router(schema, Tokens(state.clone()), settings);
     tokio::spawn(async move { axum::serve(listener, app).await });

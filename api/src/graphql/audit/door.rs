@@ -94,6 +94,10 @@ impl<A: Authenticate> Authenticate for Watched<A> {
     fn namespace(credential: &A::Credential) -> Uuid {
         A::namespace(credential)
     }
+
+    fn tenant(credential: &A::Credential) -> Uuid {
+        A::tenant(credential)
+    }
 }
 
 /// Puts a layer around routes that counts sockets refused to pages of foreign origins.
