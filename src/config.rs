@@ -171,6 +171,7 @@ impl Token {
             tenant: self.tenant.map_or(PLATFORM_TENANT, TenantId),
             roles,
             session: None,
+            scopes: None,
         })
     }
 }

@@ -155,6 +155,7 @@ fn auditor() -> Credential {
         tenant: TENANT,
         roles: vec![Role::TenantAdmin],
         session: None,
+        scopes: None,
     }
 }
 

@@ -409,7 +409,7 @@ pub(crate) async fn register(executor: &Executor, tenants: &Arc<Vec<TenantId>>) 
                 let name = Name::parse(&format!("Tenant {tenant}")).map_err(refused)?;
                 let command = TenantCommand::Register { name, plan: Plan::Pro, contact: None, domain: None };
                 let credential =
-                    Credential { actor: ACTOR, tenant: *tenant, roles: vec![Role::PlatformAdmin], session: None };
+                    Credential { actor: ACTOR, tenant: *tenant, roles: vec![Role::PlatformAdmin], session: None, scopes: None };
                 let authorized = authorize(&credential, *tenant, command).map_err(refused)?;
                 executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
             }

@@ -30,7 +30,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
-    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None }
+    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None, scopes: None }
 }
 
 pub(crate) fn platform() -> Credential {
