@@ -19,7 +19,8 @@ pub use rows::ROW_BYTES_MAX;
 use crate::graphql::Parts;
 use crate::graphql::audit::door::count_ingest;
 use crate::transport::{
-    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, bearer, command_id, idempotency_key,
+    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, NotAuthenticated, bearer, command_id,
+    idempotency_key, is_for,
 };
 use answer::{Problem, done};
 use axum::Router;
@@ -123,9 +124,14 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             return Err(Problem::method());
         }
         let headers = &parts.headers;
-        let credential = bearer(headers)
-            .and_then(|token| self.authenticate.authenticate(token))
-            .ok_or_else(Problem::unauthenticated)?;
+        let token = bearer(headers).ok_or_else(Problem::unauthenticated)?;
+        let credential = self.authenticate.authenticate(token).await.map_err(|why| match why {
+            NotAuthenticated::Unknown => Problem::unauthenticated(),
+            NotAuthenticated::Unavailable => Problem::unknown_for_now(),
+        })?;
+        if !is_for(headers, A::tenant(&credential)) {
+            return Err(Problem::foreign_tenant());
+        }
         let mut rows = Rows::of(headers)?;
         let tenant = tenant(parts.uri.query(), &credential)?;
         let key = idempotency_key(headers).map_err(|()| {

@@ -308,7 +308,7 @@ pub(crate) async fn commands(
 impl Operation for Commands {
     async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
         let (tenant, command) = self.rota.next(cold)?;
-        let credential = Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) };
+        let credential = Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id), scopes: None };
         let authorized = authorize(&credential, tenant, command).map_err(refused)?;
         self.executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
         Ok(())
@@ -369,7 +369,7 @@ async fn device(executor: &Executor, tenant: TenantId, id: Uuid, command: Device
 }
 
 fn admin(tenant: TenantId) -> Credential {
-    Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id) }
+    Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id), scopes: None }
 }
 
 /// One call of so many readings of a device, one a day: as many events, in as many appends as that takes. `slot` is

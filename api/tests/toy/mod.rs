@@ -16,7 +16,7 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls,
+    AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls,
     listening, router,
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -33,8 +33,9 @@ struct Tokens(Shared);
 impl Authenticate for Tokens {
     type Credential = Caller;
 
-    fn authenticate(&self, bearer: &str) -> Option<Caller> {
-        (bearer == TOKEN && !self.0.revoked.load(SeqCst)).then_some(Caller("toy"))
+    async fn authenticate(&self, bearer: &str) -> Result<Caller, NotAuthenticated> {
+        let is_good = bearer == TOKEN && !self.0.revoked.load(SeqCst);
+        if is_good { Ok(Caller("toy")) } else { Err(NotAuthenticated::Unknown) }
     }
 
     fn namespace(_: &Caller) -> Uuid {
@@ -317,6 +318,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         sockets: setup.sockets.clone(),
         shutdown,
         metrics: Metrics::new(0),
+        open: &[],
     };
     let app = router(schema, Tokens(state.clone()), settings);
     tokio::spawn(async move { axum::serve(listener, app).await });

@@ -162,6 +162,9 @@ impl AccessTokens {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        if payload.contains('.') {
+            return Err(TokenError::Malformed);
+        }
         // What is written down twice, or not known here, is refused with it.
         let header: Header = json_of(header)?;
         if header.alg != ALGORITHM || header.typ != TYPE {

@@ -178,11 +178,11 @@ impl Identity {
                     until = Some(claims.expires_at);
                 }
             }
-            Kind::ApiKey => {
-                if let Some((tenant, service)) = self.inner.uses.service_of(bearer) {
-                    waiting.push(known.listen::<Service>(tenant, service));
-                }
-            }
+            Kind::ApiKey => match self.inner.uses.service_of(bearer) {
+                Some((tenant, service)) => waiting.push(known.listen::<Service>(tenant, service)),
+                // Known once it has been asked about: to be asked about at once, then.
+                None => until = Some(self.now()),
+            },
             Kind::Other => {}
         }
         let left = until.map(|until| (until - self.inner.system.utc()).to_std().unwrap_or_default());

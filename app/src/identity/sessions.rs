@@ -3,9 +3,9 @@
 use super::login::own_session;
 use super::{Claims, Identity, LoginError, Verified};
 use crate::authorize::{Credential, Denied, authorize};
-use crate::executor::Call;
+use crate::executor::{Call, ExecuteError};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
-use daybook_domain::platform::session::{Ending, Method};
+use daybook_domain::platform::session::{Ending, Method, SessionError};
 use daybook_domain::platform::{
     Account, AccountCommand, Membership, Session, SessionCommand, Tenant, membership_id,
 };
@@ -93,7 +93,7 @@ impl Identity {
             Rotation::Unknown => return Err(LoginError::Ended),
         };
         let command = SessionCommand::Refresh { generation };
-        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await?;
+        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
         let Some(Session::Active { tenant, membership, expires_at, .. }) = done.state else {
             return Err(LoginError::Ended);
         };
@@ -134,7 +134,7 @@ impl Identity {
         let (account, session) = own_session(credential)?;
         let membership = self.place(account, tenant).await?;
         let command = SessionCommand::SwitchTenant { tenant, membership };
-        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await?;
+        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
         let Some(Session::Active { expires_at, .. }) = done.state else { return Err(LoginError::Ended) };
         let claims = Claims { account, tenant, membership, session, expires_at: self.access_until(expires_at) };
         self.tokens(claims, None, expires_at)
@@ -246,5 +246,13 @@ impl Identity {
             refresh_token,
             session_expires_at,
         })
+    }
+}
+
+/// A session that refuses to go on has ended, or goes on elsewhere.
+fn or_ended(error: ExecuteError<SessionError>) -> LoginError {
+    match error {
+        ExecuteError::Refused(_) => LoginError::Ended,
+        other => other.into(),
     }
 }

@@ -164,8 +164,8 @@ mod tests {
         throttle.attempt(account, at(address), now).is_ok()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn guessing_becomes_slower_and_slower_from_where_it_comes_and_nowhere_else() {
+    #[test]
+    fn guessing_becomes_slower_and_slower_from_where_it_comes_and_nowhere_else() {
         let throttle = Throttle::new(ThrottleOptions::default());
         let mut now = Instant::now();
         for _ in 0..5 {
@@ -183,8 +183,8 @@ mod tests {
         assert!(fails(&throttle, "grace", "192.0.2.1", now));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_address_that_tries_many_accounts_is_held_back_as_well() {
+    #[test]
+    fn an_address_that_tries_many_accounts_is_held_back_as_well() {
         let throttle = Throttle::new(ThrottleOptions::default());
         let now = Instant::now();
         for n in 0..100 {
@@ -195,16 +195,16 @@ mod tests {
         assert!(fails(&throttle, "another", "2001:db8:0:1::1", now));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn many_at_once_are_counted_before_any_is_decided() {
+    #[test]
+    fn many_at_once_are_counted_before_any_is_decided() {
         let throttle = Throttle::new(ThrottleOptions::default());
         let now = Instant::now();
         let under_way: Vec<_> = (0..20).filter_map(|_| throttle.attempt("ada", at("192.0.2.1"), now).ok()).collect();
         assert_eq!(under_way.len(), 5);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_success_forgets_failures_and_so_does_time() {
+    #[test]
+    fn a_success_forgets_failures_and_so_does_time() {
         let throttle = Throttle::new(ThrottleOptions::default());
         let now = Instant::now();
         for _ in 0..20 {
