@@ -152,11 +152,12 @@ impl IdentityFile {
     /// A sentence that names the key at fault.
     pub fn options(&self) -> Result<IdentityOptions, String> {
         let mut options = IdentityOptions::default();
-        let seconds = |key: &str, told: Option<u32>, range: std::ops::RangeInclusive<u32>, default: TimeDelta| match told {
-            None => Ok(default),
-            Some(s) if range.contains(&s) => Ok(TimeDelta::seconds(i64::from(s))),
-            Some(s) => Err(format!("identity.{key} is {s}; give {} to {} seconds", range.start(), range.end())),
-        };
+        let seconds =
+            |key: &str, told: Option<u32>, range: std::ops::RangeInclusive<u32>, default: TimeDelta| match told {
+                None => Ok(default),
+                Some(s) if range.contains(&s) => Ok(TimeDelta::seconds(i64::from(s))),
+                Some(s) => Err(format!("identity.{key} is {s}; give {} to {} seconds", range.start(), range.end())),
+            };
         const YEAR_S: u32 = 365 * 24 * 3_600;
         options.access_token = seconds("access_token_s", self.access_token_s, 10..=300, options.access_token)?;
         options.session_idle = seconds("session_idle_s", self.session_idle_s, 60..=YEAR_S, options.session_idle)?;

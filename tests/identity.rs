@@ -75,58 +75,110 @@ async fn an_administrator_is_made_while_the_server_runs_and_while_it_does_not() 
     server.start_again().await;
     login(&server, "grace@example.com").await;
     // A session goes on over a restart.
-    let (status, body) = post(&server.graphql_url(), Some(&token), json!({ "query": "{ mySessions { current } }" })).await;
+    let (status, body) =
+        post(&server.graphql_url(), Some(&token), json!({ "query": "{ mySessions { current } }" })).await;
     assert_eq!((status, &body["data"]["mySessions"][0]["current"]), (200, &json!(true)), "{body}");
     assert!(!server.log().contains(PASSWORD));
     server.stop().await;
     assert!(server.verify().await);
 }
 
+/// Two nodes of one journal.
+struct Scene {
+    first: Server,
+    second: Server,
+    // Stopped last.
+    _database: TestServer,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let database = TestServer::start(&[("max_connections", "200")]).await;
+        let first = Server::start_on(&database.url(), None).await;
+        let second = Server::start_on(&database.url(), Some(&first)).await;
+        Scene { first, second, _database: database }
+    }
+}
+
+/// A field of a mutation, asked by the administrator of the configuration.
+async fn mutate(server: &Server, field: &str, input: Value, fields: &str) -> Value {
+    let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
+    let query =
+        format!("mutation($i: {upper}Input!) {{ a: {field}(input: $i) {{ {fields} userErrors {{ message }} }} }}");
+    let body = json!({ "query": query, "variables": { "i": input } });
+    let (_, answer) = post(&server.graphql_url(), Some(&server.token()), body).await;
+    assert!(answer.get("errors").is_none(), "{answer}");
+    assert_eq!(answer["data"]["a"]["userErrors"], json!([]), "{answer}");
+    answer["data"]["a"].clone()
+}
+
+async fn asks(server: &Server, token: &str) -> (u16, Value) {
+    post(&server.graphql_url(), Some(token), json!({ "query": "{ me { session tenant } }" })).await
+}
+
+/// Waits until a token is refused.
+async fn refused(server: &Server, token: &str) {
+    let since = Instant::now();
+    while asks(server, token).await.0 != 401 {
+        assert!(since.elapsed() < PATIENCE, "still let in: {}", server.log_tail());
+    }
+}
+
 #[tokio::test]
 async fn a_session_that_is_ended_on_one_node_is_over_on_the_other_within_a_second() {
-    let database = TestServer::start(&[("max_connections", "200")]).await;
-    let first = Server::start_on(&database.url(), None).await;
-    let second = Server::start_on(&database.url(), Some(&first)).await;
-    let admin = async |server: &Server, query: &str, input: Value| {
-        let body = json!({ "query": query, "variables": { "i": input } });
-        let (_, answer) = post(&server.graphql_url(), Some(&server.token()), body).await;
-        assert!(answer.get("errors").is_none(), "{answer}");
-        answer["data"].clone()
-    };
-    let register = "mutation($i: RegisterAccountInput!) { a: registerAccount(input: $i) { account { id } } }";
-    let made = admin(&first, register, json!({ "name": "Ada", "email": "ada@example.com" })).await;
-    let id = made["a"]["account"]["id"].clone();
-    let grant = "mutation($i: GrantPlatformAdminInput!) { a: grantPlatformAdmin(input: $i) { userErrors { code } } }";
-    admin(&first, grant, json!({ "id": id })).await;
-    let set = "mutation($i: SetPasswordInput!) { a: setPassword(input: $i) { userErrors { code } } }";
-    admin(&first, set, json!({ "account": id, "password": PASSWORD })).await;
-
-    let me = json!({ "query": "{ me { session tenant } }" });
-    for (here, there) in [(&first, &second), (&second, &first)] {
+    let scene = Scene::new().await;
+    let made =
+        mutate(&scene.first, "registerAccount", json!({ "name": "Ada", "email": "ada@example.com" }), "account { id }")
+            .await;
+    let id = &made["account"]["id"];
+    mutate(&scene.first, "grantPlatformAdmin", json!({ "id": id }), "position").await;
+    mutate(&scene.first, "setPassword", json!({ "account": id, "password": PASSWORD }), "position").await;
+    for (here, there) in [(&scene.first, &scene.second), (&scene.second, &scene.first)] {
         let token = login(here, "ada@example.com").await;
         // Either knows it at once.
         let mut session = Value::Null;
         for node in [here, there] {
-            let (status, body) = post(&node.graphql_url(), Some(&token), me.clone()).await;
+            let (status, body) = asks(node, &token).await;
             assert_eq!(status, 200, "{body}");
             session = body["data"]["me"]["session"].clone();
         }
         let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
         let request = client.post(there.graphql_url()).bearer_auth(&token).header("accept", "text/event-stream");
-        let query = json!({ "query": "subscription { events { ordinal } }" });
+        let query = json!({ "query": "subscription { events { __typename } }" });
         let mut stream = request.json(&query).send().await.unwrap();
         assert_eq!(stream.status(), 200);
-        let revoke = "mutation($i: RevokeSessionInput!) { a: revokeSession(input: $i) { ended } }";
-        let ended = admin(here, revoke, json!({ "id": session, "reason": "lost" })).await;
-        assert_eq!(ended["a"]["ended"], json!(true));
+        mutate(here, "revokeSession", json!({ "id": session, "reason": "lost" }), "ended").await;
         let since = Instant::now();
         let over = async { while stream.chunk().await.ok().flatten().is_some() {} };
         tokio::time::timeout(PATIENCE, over).await.expect("the stream ends");
         let stream_took = since.elapsed();
-        while post(&there.graphql_url(), Some(&token), me.clone()).await.0 != 401 {
-            assert!(since.elapsed() < PATIENCE, "still let in");
-        }
+        refused(there, &token).await;
         eprintln!("the stream ended after {stream_took:.0?}, requests were refused after {:.0?}", since.elapsed());
         assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_on_one_node_is_refused_by_the_other_within_a_second() {
+    let scene = Scene::new().await;
+    let made = mutate(&scene.first, "registerTenant", json!({ "name": "Acme", "plan": "FREE" }), "tenant { id }").await;
+    let tenant = &made["tenant"]["id"];
+    let input = json!({ "tenant": tenant, "name": "Meter reader", "roles": ["MEMBER"] });
+    let made = mutate(&scene.first, "registerServiceAccount", input, "serviceAccount { id }").await;
+    let service = &made["serviceAccount"]["id"];
+    for (here, there) in [(&scene.first, &scene.second), (&scene.second, &scene.first)] {
+        let input = json!({ "tenant": tenant, "id": service, "scopes": ["tenant.read"] });
+        let made = mutate(here, "issueApiKey", input, "key keyId").await;
+        let key = made["key"].as_str().unwrap();
+        for node in [here, there] {
+            assert_eq!(asks(node, key).await.0, 200);
+        }
+        let input = json!({ "tenant": tenant, "id": service, "key": made["keyId"], "reason": "published" });
+        mutate(here, "revokeApiKey", input, "position").await;
+        let since = Instant::now();
+        refused(there, key).await;
+        eprintln!("the key was refused after {:.0?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        assert_eq!(asks(here, key).await.0, 401);
     }
 }

@@ -35,7 +35,8 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 const COOKIE: &str = "__Secure-daybook_refresh";
 const COOKIE_PATH: &str = "/auth";
 
-const TOKENS: &str = "tokens { accessToken accessTokenExpiresAt refreshToken session sessionExpiresAt account tenant membership }";
+const TOKENS: &str =
+    "tokens { accessToken accessTokenExpiresAt refreshToken session sessionExpiresAt account tenant membership }";
 
 /// What the routes need to be told.
 pub struct Auth<A> {
@@ -253,8 +254,7 @@ fn answer(status: StatusCode, body: &Value) -> Response {
 }
 
 fn set_cookie(response: &mut Response, token: &str, left_s: i64) {
-    let cookie =
-        format!("{COOKIE}={token}; Path={COOKIE_PATH}; Max-Age={left_s}; Secure; HttpOnly; SameSite=Strict");
+    let cookie = format!("{COOKIE}={token}; Path={COOKIE_PATH}; Max-Age={left_s}; Secure; HttpOnly; SameSite=Strict");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, value);
     }

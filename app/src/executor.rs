@@ -389,7 +389,12 @@ impl Executor {
     }
 
     /// A state with events applied to it: those after `version`.
-    pub(crate) async fn folded<A, R>(&self, mut state: A, version: u64, loaded: Loaded) -> Result<Cached<A>, ExecuteError<R>>
+    pub(crate) async fn folded<A, R>(
+        &self,
+        mut state: A,
+        version: u64,
+        loaded: Loaded,
+    ) -> Result<Cached<A>, ExecuteError<R>>
     where
         A: EventSourced + Send + Sync + 'static,
         R: std::error::Error + 'static,

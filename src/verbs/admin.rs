@@ -16,7 +16,7 @@ use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::identity::Secrets;
 use daybook_store::journal::{AppendError, BY_KEY, Journal, JournalOptions};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
-use daybook_store::system::{Real, SharedSystem, System};
+use daybook_store::system::{Real, SharedSystem};
 use daybook_store::{Role, schema};
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -60,9 +60,10 @@ pub async fn run(settled: Settled, arguments: &Arguments) -> Result<(), Failure>
     let name = Name::parse(name.as_deref().unwrap_or(fallback)).map_err(|e| Failure::usage(format!("--name: {e}")))?;
     let options = settled.file.identity.options().map_err(Failure::usage)?;
     // Before anything is started: who mistypes it starts again at once.
-    let password = Password::parse(&["password"], password(password_file.as_ref())?)
-        .map_err(|e| Failure::usage(e.to_string()))?;
-    let account = Base::with(&settled, async |base| create(&settled, base, options, email, name, password).await).await?;
+    let password =
+        Password::parse(&["password"], password(password_file.as_ref())?).map_err(|e| Failure::usage(e.to_string()))?;
+    let account =
+        Base::with(&settled, async |base| create(&settled, base, options, email, name, password).await).await?;
     println!("The account {account} administers the platform. Log in with its e-mail address and password.");
     Ok(())
 }
@@ -80,8 +81,8 @@ async fn create(
     let database = &base.database;
     let migrated = schema::migrate(database, &Real).await.map_err(|e| Failure::schema(&e))?;
     let signer_name = format!("daybook/{}", migrated.identity.journal_id);
-    let files = KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real)
-        .map_err(|e| Failure::failed(&e))?;
+    let files =
+        KeyFiles::open(&settled.keys_dir(), migrated.empty, &signer_name, &Real).map_err(|e| Failure::failed(&e))?;
     let files = Arc::new(files);
     let keys = Arc::new(KeyStore::new(database.pool(Role::Writer, 1, BY_KEY), files.clone(), system.clone()));
     let sealer = Sealer::new(keys, system.clone());

@@ -207,7 +207,8 @@ impl Secrets {
     pub async fn used(&self, uses: &[(ApiKeyId, DateTime<Utc>)]) -> Result<(), DatabaseError> {
         let keys: Vec<Uuid> = uses.iter().map(|(key, _)| key.0).collect();
         let times: Vec<DateTime<Utc>> = uses.iter().map(|(_, at)| *at).collect();
-        let sql = "update identity.api_keys k set last_used_at = u.at from unnest($1::uuid[], $2::timestamptz[]) u(id, at)
+        let sql =
+            "update identity.api_keys k set last_used_at = u.at from unnest($1::uuid[], $2::timestamptz[]) u(id, at)
                    where k.key_id = u.id and (k.last_used_at is null or k.last_used_at < u.at)";
         self.pool.query(sql, &[&keys, &times]).await?;
         Ok(())

@@ -127,7 +127,9 @@ mod tests {
         };
         let own = own.to_string();
         assert!(told(&[]) && told(&[&own]) && told(&[&own.to_uppercase()]));
-        for other in [&["00000000-0000-0000-0000-000000000008"][..], &[""], &["*"], &[&own, &own], &[&format!("{own}, x")]] {
+        for other in
+            [&["00000000-0000-0000-0000-000000000008"][..], &[""], &["*"], &[&own, &own], &[&format!("{own}, x")]]
+        {
             assert!(!told(other), "{other:?}");
         }
     }

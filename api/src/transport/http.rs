@@ -18,7 +18,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Authenticate, CORRELATION_HEADER, NotAuthenticated, POSITION_HEADER, Settings, Surroundings, TENANT_HEADER, Transport,
+    Authenticate, CORRELATION_HEADER, NotAuthenticated, POSITION_HEADER, Settings, Surroundings, TENANT_HEADER,
+    Transport,
     caller::Caller,
     context::{AtLeast, CorrelationId, bearer, idempotency_key, is_for},
     edge::Operation,

@@ -54,9 +54,9 @@ pub use context::{AtLeast, CorrelationId};
 pub(crate) use context::{bearer, idempotency_key, is_for};
 pub use edge::{Edge, TRACE_HEADER, surround};
 pub(crate) use idempotency::command_id;
-pub(crate) use negotiate::is_json;
 pub use limits::{Limits, SocketLimits};
 pub use listen::{Listening, listening};
+pub(crate) use negotiate::is_json;
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use sockets::Sockets;
@@ -101,10 +101,7 @@ pub trait Authenticate: Send + Sync + 'static {
     type Credential: Clone + Send + Sync + 'static;
 
     /// The credential of a token. The token is as sent, without `Bearer`.
-    fn authenticate(
-        &self,
-        bearer: &str,
-    ) -> impl Future<Output = Result<Self::Credential, NotAuthenticated>> + Send;
+    fn authenticate(&self, bearer: &str) -> impl Future<Output = Result<Self::Credential, NotAuthenticated>> + Send;
 
     /// Under whose id the command ids of this caller's `Idempotency-Key`s are made: the same key of another caller is
     /// another command.

@@ -164,7 +164,9 @@ mod tests {
     fn only_a_mutation_of_nothing_else_is_open() {
         let is_open = |query: &str| {
             let params = Params { query: query.to_owned(), ..Params::default() };
-            prepare(params, &Limits::default()).unwrap_or_else(|e| panic!("{}", e.message)).is_only(&["login", "refresh"])
+            prepare(params, &Limits::default())
+                .unwrap_or_else(|e| panic!("{}", e.message))
+                .is_only(&["login", "refresh"])
         };
         assert!(is_open("mutation { login(input: { email: \"a\" }) { a } }"));
         assert!(is_open("mutation { me: login { a } b: refresh { a } }"));

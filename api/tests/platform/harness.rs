@@ -12,8 +12,8 @@ use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use daybook_projections::engine::Options;
 use daybook_projections::{Projections, read_models};
 use daybook_store::access::{AccessLog, AccessOptions};
-use daybook_store::identity::Secrets;
 use daybook_store::database::Role as Session;
+use daybook_store::identity::Secrets;
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::recent::Recent;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
@@ -40,7 +40,13 @@ pub(crate) struct World {
 }
 
 pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
-    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None, scopes: None }
+    Credential {
+        actor: Actor { id: actor, kind: ActorKind::Account },
+        tenant: home,
+        roles: vec![role],
+        session: None,
+        scopes: None,
+    }
 }
 
 pub(crate) fn platform() -> Credential {

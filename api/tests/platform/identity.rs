@@ -59,7 +59,10 @@ async fn a_session_moves_to_another_tenant_and_the_token_of_before_is_over() {
     }
     let moved = site.mutate(access, "switchTenant", json!({ "tenant": other }), fields).await;
     let moved = &moved.body["data"]["a"]["tokens"];
-    assert_eq!((&moved["tenant"], &moved["session"], &moved["refreshToken"]), (&json!(other), &tokens["session"], &Value::Null));
+    assert_eq!(
+        (&moved["tenant"], &moved["session"], &moved["refreshToken"]),
+        (&json!(other), &tokens["session"], &Value::Null)
+    );
     assert_eq!(site.asks(access).await, 401);
     let me = site.graphql(Some(text(moved, "accessToken")), "{ me { tenant roles } }", json!({})).await;
     assert_eq!(me.body["data"]["me"], json!({ "tenant": other, "roles": ["tenantAdmin"] }));
@@ -181,7 +184,8 @@ async fn attack_33_no_header_argument_or_payload_leads_into_another_tenant() {
     let access = text(&tokens, "accessToken");
     let with = async |path: &str, tenant: &str| {
         let body = json!({ "query": "{ me { tenant } }" });
-        let request = if path == "/auth/me" { site.http.get(site.url(path)) } else { site.http.post(site.url(path)).json(&body) };
+        let request =
+            if path == "/auth/me" { site.http.get(site.url(path)) } else { site.http.post(site.url(path)).json(&body) };
         Site::sent(request.bearer_auth(access).header("x-tenant-id", tenant)).await
     };
     for path in ["/graphql", "/auth/me"] {
@@ -192,7 +196,8 @@ async fn attack_33_no_header_argument_or_payload_leads_into_another_tenant() {
         }
     }
     let readings = site.http.post(site.url("/v1/readings")).bearer_auth(access).header("content-type", "text/csv");
-    let refused = Site::sent(readings.header("x-tenant-id", foreign.to_string()).body("device,time,value,unit\n")).await;
+    let refused =
+        Site::sent(readings.header("x-tenant-id", foreign.to_string()).body("device,time,value,unit\n")).await;
     assert_eq!((refused.status, refused.code()), (403, "FORBIDDEN"));
     let query = "query($t: UUID!) { members(tenant: $t) { totalCount } }";
     assert_eq!(site.graphql(Some(access), query, json!({ "t": foreign })).await.code(), "FORBIDDEN");
@@ -211,7 +216,8 @@ async fn without_a_credential_nothing_is_done_but_logging_in_and_out() {
     let site = Site::new().await;
     let tenant = site.world.tenant("Acme").await;
     let ada = site.person(1, tenant, "MEMBER").await;
-    let login = "mutation($e: String!, $p: String!) { login(input: { email: $e, password: $p }) { tokens { accessToken } } }";
+    let login =
+        "mutation($e: String!, $p: String!) { login(input: { email: $e, password: $p }) { tokens { accessToken } } }";
     let variables = json!({ "e": ada.email, "p": PASSWORD });
     let let_in = site.graphql(None, login, variables.clone()).await;
     assert!(let_in.body["data"]["login"]["tokens"]["accessToken"].is_string(), "{}", let_in.body);
@@ -243,7 +249,8 @@ async fn attack_31_no_foreign_page_and_no_form_logs_anybody_in_or_on() {
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
         let refused = Site::sent(post("/auth/login").header("content-type", kind).body(body.clone())).await;
         assert_eq!(refused.status, 415, "{kind}");
-        let query = json!({ "query": "mutation { login(input: { email: \"a\", password: \"b\" }) { tokens { session } } }" });
+        let query =
+            json!({ "query": "mutation { login(input: { email: \"a\", password: \"b\" }) { tokens { session } } }" });
         let refused = Site::sent(post("/graphql").header("content-type", kind).body(query.to_string())).await;
         assert_eq!(refused.status, 401, "{kind}");
     }
@@ -260,7 +267,13 @@ async fn attack_31_no_foreign_page_and_no_form_logs_anybody_in_or_on() {
     let refresh = |origin: Option<&str>| {
         let request = post("/auth/refresh").header("cookie", &cookie).header(json().0, json().1).body("{}");
         let origin = origin.map(str::to_owned);
-        async move { Site::sent(match origin { Some(origin) => request.header("origin", origin), None => request }).await }
+        async move {
+            Site::sent(match origin {
+                Some(origin) => request.header("origin", origin),
+                None => request,
+            })
+            .await
+        }
     };
     assert_eq!(refresh(Some("https://evil.example")).await.status, 403);
     let form = post("/auth/refresh").header("cookie", &cookie).header("content-type", "text/plain").body("{}");
@@ -314,11 +327,13 @@ async fn nobody_ends_the_session_of_another_without_the_right_to() {
     assert_eq!(site.asks(text(&adas, "accessToken")).await, 200);
     // Her own, from another device.
     let second = site.login(&ada).await;
-    let done = site.mutate(text(&second, "accessToken"), "revokeSession", json!({ "id": adas["session"] }), "ended").await;
+    let done =
+        site.mutate(text(&second, "accessToken"), "revokeSession", json!({ "id": adas["session"] }), "ended").await;
     assert_eq!(done.body["data"]["a"]["ended"], json!(true), "{}", done.body);
     assert_eq!(site.asks(text(&adas, "accessToken")).await, 401);
     assert_eq!(site.asks(text(&second, "accessToken")).await, 200);
-    let all = site.mutate(text(&second, "accessToken"), "revokeAllSessions", json!({ "reason": "lost" }), "ended").await;
+    let all =
+        site.mutate(text(&second, "accessToken"), "revokeAllSessions", json!({ "reason": "lost" }), "ended").await;
     assert_eq!(all.body["data"]["a"]["ended"], json!(true), "{}", all.body);
     assert_eq!(site.asks(text(&second, "accessToken")).await, 401);
     assert_eq!(site.asks(grace_access).await, 200);

@@ -46,13 +46,16 @@ async fn a_key_does_what_its_scopes_name_and_its_accounts_roles_permit() {
     let site = &service.site;
     let (key, _) = service.key(&["tenant.read", "tenant.rename"]).await;
     assert!(key.starts_with("dbk_"));
-    let me = site.graphql(Some(&key), "{ me { kind actor tenant roles scopes account { id } memberships { id } } }", json!({})).await;
+    let me = site
+        .graphql(Some(&key), "{ me { kind actor tenant roles scopes account { id } memberships { id } } }", json!({}))
+        .await;
     let expected = json!({
         "kind": "SERVICE", "actor": service.id, "tenant": service.tenant, "roles": ["member"],
         "scopes": ["tenant.rename", "tenant.read"], "account": null, "memberships": [],
     });
     assert_eq!(me.body["data"]["me"], expected, "{}", me.body);
-    let read = site.graphql(Some(&key), "query($t: UUID!) { tenant(id: $t) { name } }", json!({ "t": service.tenant })).await;
+    let read =
+        site.graphql(Some(&key), "query($t: UUID!) { tenant(id: $t) { name } }", json!({ "t": service.tenant })).await;
     assert_eq!(read.body["data"]["tenant"]["name"], "Acme", "{}", read.body);
     // In its roles, not in its scopes.
     assert_eq!(site.graphql(Some(&key), "{ members { totalCount } }", json!({})).await.code(), "FORBIDDEN");
@@ -60,7 +63,10 @@ async fn a_key_does_what_its_scopes_name_and_its_accounts_roles_permit() {
     let rename = site.mutate(&key, "renameTenant", json!({ "id": service.tenant, "name": "x" }), "tenant { id }").await;
     assert_eq!(rename.code(), "FORBIDDEN");
     // It is of no session.
-    assert_eq!(site.mutate(&key, "switchTenant", json!({ "tenant": service.tenant }), "tokens { session }").await.code(), "UNAUTHENTICATED");
+    assert_eq!(
+        site.mutate(&key, "switchTenant", json!({ "tenant": service.tenant }), "tokens { session }").await.code(),
+        "UNAUTHENTICATED"
+    );
     assert_eq!(site.mutate(&key, "revokeAllSessions", json!({ "reason": "x" }), "ended").await.code(), "FORBIDDEN");
 }
 
@@ -107,7 +113,11 @@ async fn attack_38_a_key_that_was_rotated_or_revoked_lets_nobody_in() {
     service.mutate("deactivateServiceAccount", json!({ "reason": "sold" })).await;
     assert_eq!(site.asks(&third).await, 401);
     let none = service.mutate("issueApiKey", json!({ "scopes": ["tenant.read"] })).await;
-    assert_eq!((&none["userErrors"][0]["code"], &none["key"]), (&json!("SERVICE_DEACTIVATED"), &Value::Null), "{third_id}");
+    assert_eq!(
+        (&none["userErrors"][0]["code"], &none["key"]),
+        (&json!("SERVICE_DEACTIVATED"), &Value::Null),
+        "{third_id}"
+    );
 }
 
 #[tokio::test]
@@ -141,7 +151,8 @@ async fn keys_are_listed_with_their_last_use_and_without_their_secret() {
     assert_eq!(site.graphql(Some(&key), query, json!({})).await.code(), "FORBIDDEN");
     let superuser = site.world.db.superuser().await;
     let secret = &key[30..];
-    let sql = "select count(*) from journal.events where payload like '%' || $1 || '%' or metadata like '%' || $1 || '%'";
+    let sql =
+        "select count(*) from journal.events where payload like '%' || $1 || '%' or metadata like '%' || $1 || '%'";
     assert_eq!(superuser.query_one(sql, &[&secret]).await.unwrap().get::<_, i64>(0), 0);
 }
 

@@ -33,7 +33,9 @@ async fn an_imported_password_is_known_and_hashed_anew_at_the_first_login() {
     let hashes = stored().await;
     assert!(hashes.len() == 1 && hashes[0].starts_with("$argon2id$"), "{hashes:?}");
     assert_eq!(login("U*U").await.status, 200);
-    for wrong in [json!({ "account": ada.account, "hash": "plain" }), json!({ "account": ada.account, "password": "short" })] {
+    for wrong in
+        [json!({ "account": ada.account, "hash": "plain" }), json!({ "account": ada.account, "password": "short" })]
+    {
         let refused = site.world.mutate(&platform(), "setPassword", wrong, fields).await;
         assert_eq!(refused["userErrors"].as_array().unwrap().len(), 1, "{refused}");
     }
@@ -71,11 +73,8 @@ async fn no_password_hash_or_token_is_in_an_event() {
         assert!(!all.contains(&secret));
     }
     // Nor is any token in the tables.
-    let kept: String = superuser
-        .query_one("select string_agg(t::text, '') from identity.refresh_tokens t", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let kept: String =
+        superuser.query_one("select string_agg(t::text, '') from identity.refresh_tokens t", &[]).await.unwrap().get(0);
     assert!(!kept.contains("dbr_") && kept.len() < 400, "{kept}");
 }
 

@@ -16,8 +16,8 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, Settings, Sockets, SpecNulls,
-    listening, router,
+    AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, Settings, Sockets,
+    SpecNulls, listening, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};

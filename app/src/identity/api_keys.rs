@@ -30,9 +30,16 @@ const WRITE_EVERY: Duration = Duration::from_secs(10);
 /// Which key to make.
 #[derive(Clone, Debug)]
 pub enum KeyRequest {
-    Issue { scopes: BTreeSet<Scope>, expires_at: Option<DateTime<Utc>> },
+    Issue {
+        scopes: BTreeSet<Scope>,
+        expires_at: Option<DateTime<Utc>>,
+    },
     /// In the place of another one, which is good for a while longer.
-    Rotate { old: ApiKeyId, overlap: TimeDelta, expires_at: Option<DateTime<Utc>> },
+    Rotate {
+        old: ApiKeyId,
+        overlap: TimeDelta,
+        expires_at: Option<DateTime<Utc>>,
+    },
 }
 
 /// A new key, to be shown once.
@@ -102,7 +109,8 @@ impl Identity {
                 ServiceCommand::RotateKey { old, new: key.id, overlap_until: now + overlap, expires_at }
             }
         };
-        let authorized: Authorized<ServiceCommand> = authorize(credential, tenant, command).map_err(LoginError::from)?;
+        let authorized: Authorized<ServiceCommand> =
+            authorize(credential, tenant, command).map_err(LoginError::from)?;
         // First the secret, then the event that makes it count.
         let row = ApiKeyRow { tenant, service, hash: key.hash() };
         inner.secrets.put_api_key(key.id, row, now).await.map_err(LoginError::from)?;
@@ -157,8 +165,7 @@ impl Identity {
                     _ = stopped.wait_for(|stop| *stop) => true,
                 };
                 identity.write_uses().await;
-                if !stopping
-                    && let Err(error) = identity.inner.secrets.purge(identity.now() - TimeDelta::days(1)).await
+                if !stopping && let Err(error) = identity.inner.secrets.purge(identity.now() - TimeDelta::days(1)).await
                 {
                     tracing::debug!(%error, "refresh tokens of ended sessions are forgotten later");
                 }

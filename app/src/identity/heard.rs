@@ -3,8 +3,8 @@
 //! Two tell it: the executor, of what this node has written, at once; and the journal's tail, of what any node has.
 
 use daybook_domain::TenantId;
-use daybook_store::journal::StreamKey;
 use daybook_store::journal::StreamId;
+use daybook_store::journal::StreamKey;
 use daybook_store::journal::recent::Recent;
 use lru::LruCache;
 use std::collections::HashMap;

@@ -90,8 +90,7 @@ impl Identity {
         let parsed = EmailAddress::parse(email).ok();
         // What is no address is held back like one.
         let name = parsed.as_ref().map_or_else(|| email.chars().take(300).collect(), key_of_email);
-        let attempt =
-            self.inner.throttle.attempt(&name, address, Instant::now()).map_err(LoginError::TooMany)?;
+        let attempt = self.inner.throttle.attempt(&name, address, Instant::now()).map_err(LoginError::TooMany)?;
         match self.compare(&name, password).await {
             Ok(Ok(verified)) => {
                 attempt.succeeded();

@@ -29,9 +29,7 @@ use access_token::AccessTokens;
 use api_keys::Uses;
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::platform::{Account, Membership, Service, Session};
-use daybook_domain::{
-    AccountId, Action, Actor, ActorKind, EventSourced, Guarded, PLATFORM_TENANT, Role, SessionId,
-};
+use daybook_domain::{AccountId, Action, Actor, ActorKind, EventSourced, Guarded, PLATFORM_TENANT, Role, SessionId};
 use daybook_store::access::AccessLog;
 use daybook_store::identity::Secrets;
 use daybook_store::schema::Identity as Journal;
@@ -119,8 +117,7 @@ impl Identity {
         let refresh_keys = RefreshKeys::new(&derive);
         // A restored copy is another issuer: what the original signs since is nothing to it.
         let issuer = format!("urn:daybook:{}:{}", journal.journal_id, journal.incarnation_id);
-        let access_tokens =
-            AccessTokens::new(Arc::new(derive), issuer, options.signing_generation, system.utc());
+        let access_tokens = AccessTokens::new(Arc::new(derive), issuer, options.signing_generation, system.utc());
         let inner = Inner {
             known: Known::new(executor.clone(), heard),
             passwords: Passwords::new(options.hash, system.clone())?,

@@ -81,7 +81,11 @@ impl Password {
         let password = Self::typed(text);
         let chars = password.0.chars().count();
         if chars < CHARS_MIN {
-            return Err(InvalidValue::new(path, "TOO_SHORT", format!("a password has at least {CHARS_MIN} characters")));
+            return Err(InvalidValue::new(
+                path,
+                "TOO_SHORT",
+                format!("a password has at least {CHARS_MIN} characters"),
+            ));
         }
         if chars > CHARS_MAX {
             return Err(InvalidValue::new(path, "TOO_LONG", format!("a password has at most {CHARS_MAX} characters")));
@@ -116,7 +120,11 @@ pub fn imported(hash: &str) -> Result<String, InvalidValue> {
     if is_bcrypt(hash) {
         let cost = hash.get(4..6).and_then(|cost| cost.parse::<u32>().ok()).unwrap_or(u32::MAX);
         let whole = hash.len() == 60 && (4..=IMPORTED_BCRYPT_COST_MAX).contains(&cost);
-        return if whole { Ok(hash.to_owned()) } else { Err(refused("a bcrypt hash has 60 characters and a cost of 4 to 14")) };
+        return if whole {
+            Ok(hash.to_owned())
+        } else {
+            Err(refused("a bcrypt hash has 60 characters and a cost of 4 to 14"))
+        };
     }
     let parsed = PasswordHash::new(hash).map_err(|_| refused("it is neither bcrypt ($2…) nor Argon2 ($argon2id$…)"))?;
     let params = Params::try_from(&parsed).map_err(|_| refused("its parameters cannot be read"))?;
@@ -287,8 +295,12 @@ mod tests {
         let bcrypt = bcrypt::hash("correct horse", 4).expect("a hash");
         let dearer = Passwords::new(HashOptions { memory_kib: 128, ..options() }, Arc::new(Real)).expect("parameters");
         for old in [bcrypt, dearer.hash(typed("correct horse")).await.expect("a hash")] {
-            assert_eq!(passwords.compare(typed("wrong horse"), Some(old.clone())).await.expect("a verdict"), Verdict::Wrong);
-            let Verdict::Right(Some(new)) = passwords.compare(typed("correct horse"), Some(old)).await.expect("a verdict")
+            assert_eq!(
+                passwords.compare(typed("wrong horse"), Some(old.clone())).await.expect("a verdict"),
+                Verdict::Wrong
+            );
+            let Verdict::Right(Some(new)) =
+                passwords.compare(typed("correct horse"), Some(old)).await.expect("a verdict")
             else {
                 panic!("a new hash");
             };
@@ -328,7 +340,8 @@ mod tests {
     fn only_whole_hashes_at_a_bearable_price_are_imported() {
         let bcrypt = bcrypt::hash("x", 4).expect("a hash");
         assert!(imported(&bcrypt).is_ok());
-        let argon2 = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$7ZyAJsPvB6k1mC8kQm1b0m3u1vJm3D0nq0qjvK9Kqk4";
+        let argon2 =
+            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$7ZyAJsPvB6k1mC8kQm1b0m3u1vJm3D0nq0qjvK9Kqk4";
         assert!(imported(argon2).is_ok());
         for wrong in [
             "",

@@ -6,9 +6,7 @@ use crate::authorize::{Credential, Denied, authorize};
 use crate::executor::{Call, ExecuteError};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use daybook_domain::platform::session::{Ending, Method, SessionError};
-use daybook_domain::platform::{
-    Account, AccountCommand, Membership, Session, SessionCommand, Tenant, membership_id,
-};
+use daybook_domain::platform::{Account, AccountCommand, Membership, Session, SessionCommand, Tenant, membership_id};
 use daybook_domain::value::Reason;
 use daybook_domain::{AccountId, Action, MembershipId, PLATFORM_TENANT, SessionId, TenantId};
 use daybook_store::identity::{Rotation, RotationTerms};
@@ -67,11 +65,8 @@ impl Identity {
         let known = inner.known.get::<Session>(PLATFORM_TENANT, session.0).await?;
         let account = known.state.account().ok_or(LoginError::Ended)?;
         let next = inner.refresh_keys.successor(&presented);
-        let terms = RotationTerms {
-            now,
-            idle_since: now - inner.options.session_idle,
-            grace_since: now - inner.options.refresh_grace,
-        };
+        let terms =
+            RotationTerms { now, idle_since: self.idle_since(), grace_since: now - inner.options.refresh_grace };
         // Before anything is exchanged: what was exchanged could not be had again.
         if self.standing(&known.state).await?.is_none() {
             if matches!(&known.state, Session::Active { expires_at, .. } if now >= *expires_at) {
@@ -93,7 +88,8 @@ impl Identity {
             Rotation::Unknown => return Err(LoginError::Ended),
         };
         let command = SessionCommand::Refresh { generation };
-        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
+        let done =
+            self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
         let Some(Session::Active { tenant, membership, expires_at, .. }) = done.state else {
             return Err(LoginError::Ended);
         };
@@ -134,7 +130,8 @@ impl Identity {
         let (account, session) = own_session(credential)?;
         let membership = self.place(account, tenant).await?;
         let command = SessionCommand::SwitchTenant { tenant, membership };
-        let done = self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
+        let done =
+            self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
         let Some(Session::Active { expires_at, .. }) = done.state else { return Err(LoginError::Ended) };
         let claims = Claims { account, tenant, membership, session, expires_at: self.access_until(expires_at) };
         self.tokens(claims, None, expires_at)
@@ -194,6 +191,11 @@ impl Identity {
             }
         }
         Ok(())
+    }
+
+    /// A session that was used last before this moment goes on no more.
+    pub fn idle_since(&self) -> DateTime<Utc> {
+        self.now() - self.inner.options.session_idle
     }
 
     /// Where an account may be: as which member, or with a role of the platform.

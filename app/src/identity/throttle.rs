@@ -76,7 +76,12 @@ impl Throttle {
     ///
     /// # Errors
     /// How long to wait. Nothing is counted then.
-    pub(super) fn attempt(&self, account: &str, address: Option<IpAddr>, now: Instant) -> Result<Attempt<'_>, Duration> {
+    pub(super) fn attempt(
+        &self,
+        account: &str,
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<Attempt<'_>, Duration> {
         let address = address.map(network);
         let keys = [
             (key(&("account", account, address)), self.options.account),

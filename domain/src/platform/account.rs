@@ -33,17 +33,35 @@ pub const EMAIL_KEY: &str = "account.email";
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountCommand {
-    Register { email: Personal<EmailAddress>, name: Personal<Name> },
-    Rename { name: Personal<Name> },
-    ChangeEmail { email: Personal<EmailAddress> },
-    Deactivate { reason: Reason },
+    Register {
+        email: Personal<EmailAddress>,
+        name: Personal<Name>,
+    },
+    Rename {
+        name: Personal<Name>,
+    },
+    ChangeEmail {
+        email: Personal<EmailAddress>,
+    },
+    Deactivate {
+        reason: Reason,
+    },
     Reactivate,
     /// The password itself is kept elsewhere, under this id.
-    SetPassword { credential: CredentialId },
-    GrantPlatformRole { role: PlatformRole },
-    RevokePlatformRole { role: PlatformRole },
+    SetPassword {
+        credential: CredentialId,
+    },
+    GrantPlatformRole {
+        role: PlatformRole,
+    },
+    RevokePlatformRole {
+        role: PlatformRole,
+    },
     /// `generation`: of the sessions to come, one more than that of those to end.
-    RevokeSessions { generation: u64, reason: Reason },
+    RevokeSessions {
+        generation: u64,
+        reason: Reason,
+    },
 }
 
 impl Guarded for AccountCommand {

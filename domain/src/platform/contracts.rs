@@ -113,12 +113,7 @@ fn sessions() -> Vec<EventContract> {
     let mut in_a_tenant = started(TENANT);
     in_a_tenant["membership"] = json!(MEMBERSHIP);
     vec![
-        event::<Session>(
-            "started",
-            "1",
-            INTERNAL,
-            vec![in_a_tenant, started("daeb0000-0000-8000-8000-000000000001")],
-        ),
+        event::<Session>("started", "1", INTERNAL, vec![in_a_tenant, started("daeb0000-0000-8000-8000-000000000001")]),
         event::<Session>("refreshed", "1", INTERNAL, vec![json!({"generation": 1})]),
         event::<Session>(
             "tenant_switched",

@@ -85,6 +85,7 @@ pub enum ServiceEvent {
         key: ApiKeyId,
         scopes: BTreeSet<Scope>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "DateTime<Utc>")]
         expires_at: Option<DateTime<Utc>>,
     },
     /// A new key of the same scopes has taken the place of an old one.
@@ -94,6 +95,7 @@ pub enum ServiceEvent {
         /// Until when the old one is good.
         overlap_until: DateTime<Utc>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "DateTime<Utc>")]
         expires_at: Option<DateTime<Utc>>,
     },
     /// A key is good for nothing any more.

@@ -78,6 +78,7 @@ pub enum SessionEvent {
         tenant: TenantId,
         /// The account's membership there; none in the platform's own tenant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "MembershipId")]
         membership: Option<MembershipId>,
         method: Method,
         /// The session has ended once the account's sessions have a higher one.
@@ -94,6 +95,7 @@ pub enum SessionEvent {
     TenantSwitched {
         tenant: TenantId,
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "MembershipId")]
         membership: Option<MembershipId>,
     },
     /// The session has ended for good.

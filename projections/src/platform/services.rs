@@ -101,7 +101,11 @@ impl ServiceRow {
 ///
 /// # Errors
 /// [`ReadError::ForeignCursor`] for a cursor of another list, or when the database cannot be asked.
-pub async fn page(session: &ReadSession, tenant: TenantId, page: &Page<Keyset>) -> Result<Slice<ServiceRow>, ReadError> {
+pub async fn page(
+    session: &ReadSession,
+    tenant: TenantId,
+    page: &Page<Keyset>,
+) -> Result<Slice<ServiceRow>, ReadError> {
     let from = format!("{} s", session.table::<Services>()?);
     let list = List::new(columns_of("s", COLUMNS), from, "s.tenant_id", "s.service_id", tenant)
         .only(&Filter::<ServiceField>::default(), &());

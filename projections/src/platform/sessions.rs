@@ -58,7 +58,9 @@ impl ReadModel for Sessions {
 
     fn index_sql(version: u32) -> String {
         let table = Self::table(version);
-        format!("create index sessions_v{version}_by_account on {table} (tenant_id, account_id, started_at, session_id);")
+        format!(
+            "create index sessions_v{version}_by_account on {table} (tenant_id, account_id, started_at, session_id);"
+        )
     }
 
     fn wants(event_type: &str) -> bool {
@@ -74,7 +76,8 @@ impl ReadModel for Sessions {
     }
 }
 
-/// The sessions of an account that have not ended, of one generation, newest first; at most [`SESSIONS_MAX`].
+/// The sessions of an account that have not ended, of one generation and used since a moment, newest first; at most
+/// [`SESSIONS_MAX`].
 ///
 /// # Errors
 /// When the database cannot be asked.
@@ -82,16 +85,18 @@ pub async fn open(
     session: &ReadSession,
     account: AccountId,
     generation: u64,
+    used_since: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<SessionRow>, ReadError> {
     let sql = format!(
         "select {} from {} s where s.tenant_id = $1 and s.account_id = $2 and s.account_generation = $3
-             and s.ended is null and s.expires_at > $4
-         order by s.started_at desc, s.session_id desc limit $5",
+             and s.ended is null and s.expires_at > $4 and s.used_at > $5
+         order by s.started_at desc, s.session_id desc limit $6",
         columns_of("s", row::COLUMNS),
         session.table::<Sessions>()?
     );
     let generation = signed(generation);
-    let rows = session.query(&sql, &[&PLATFORM_TENANT.0, &account.0, &generation, &now, &SESSIONS_MAX]).await?;
+    let rows =
+        session.query(&sql, &[&PLATFORM_TENANT.0, &account.0, &generation, &now, &used_since, &SESSIONS_MAX]).await?;
     Ok(rows.iter().map(SessionRow::from_row).collect())
 }

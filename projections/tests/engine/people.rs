@@ -79,14 +79,15 @@ async fn the_open_sessions_of_an_account_are_those_of_its_generation_that_have_n
     world.reached(&projections, Sessions::NAME, last).await;
     let session = world.reader().begin(Scope::Tenant(PLATFORM_TENANT)).await.unwrap();
     let now = chrono::DateTime::UNIX_EPOCH;
-    let open = sessions::open(&session, ADA, 1, now).await.unwrap();
+    let open = sessions::open(&session, ADA, 1, now, now).await.unwrap();
     let shown: Vec<_> = open.iter().map(|row| (row.session_id, row.in_tenant_id, row.version)).collect();
     let [four, five] = [4, 5].map(Uuid::from_u128);
     assert_eq!(shown, [(five, PLATFORM_TENANT.0, 3), (four, tenant(1).0, 1)]);
-    assert_eq!(sessions::open(&session, ADA, 1, late).await.unwrap(), [], "the clock ends them all");
+    assert_eq!(sessions::open(&session, ADA, 1, now, late).await.unwrap(), [], "the clock ends them all");
+    assert_eq!(sessions::open(&session, ADA, 1, late, now).await.unwrap(), [], "and so does disuse");
     session.finish().await.unwrap();
     let foreign = world.reader().begin(Scope::Tenant(tenant(1))).await.unwrap();
-    assert_eq!(sessions::open(&foreign, ADA, 1, now).await.unwrap(), []);
+    assert_eq!(sessions::open(&foreign, ADA, 1, now, now).await.unwrap(), []);
     foreign.finish().await.unwrap();
 }
 

@@ -104,8 +104,7 @@ impl Me {
         let parts = parts(ctx)?;
         let now = parts.system.utc();
         let is = |field, value| Filter::Is(field, Test::Eq(value));
-        let filter =
-            Filter::And(vec![is(GrantField::Member, own.into()), is(GrantField::Allowed, true.into())]);
+        let filter = Filter::And(vec![is(GrantField::Member, own.into()), is(GrantField::Allowed, true.into())]);
         let page = Page::first(GRANTS_MAX, None);
         let scope = Scope::Tenant(tenant);
         let read = parts.reads.reader().transaction(scope, async |session| {

@@ -395,9 +395,12 @@ impl SessionQuery {
         let known = parts.identity.account(account).await.map_err(|e| unreadable(&e))?;
         let generation = known.profile().map_or(0, |profile| profile.generation);
         up_to_date(ctx, &[Sessions::NAME], Lanes::Of(PLATFORM_TENANT)).await?;
-        let now = parts.system.utc();
+        let (now, idle_since) = (parts.system.utc(), parts.identity.idle_since());
         let scope = Scope::Tenant(PLATFORM_TENANT);
-        let read = parts.reads.reader().transaction(scope, async |s| sessions::open(s, account, generation, now).await);
+        let read = parts
+            .reads
+            .reader()
+            .transaction(scope, async |s| sessions::open(s, account, generation, idle_since, now).await);
         let current = credential.session;
         let rows = read.await.map_err(failed)?.into_iter().map(|row| OpenSession {
             id: row.session_id,

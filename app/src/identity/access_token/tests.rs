@@ -103,7 +103,10 @@ fn attack_34_a_token_does_not_choose_how_it_is_checked() {
     let at = now().timestamp();
     assert_eq!(read(header(), with(payload(), "exp", json!(at))), Err(TokenError::Expired));
     assert_eq!(read(header(), with(payload(), "nbf", json!(at + 60))), Err(TokenError::NotYet));
-    assert_eq!(read(header(), with(with(payload(), "iat", json!(at + 60)), "exp", json!(at + 90))), Err(TokenError::NotYet));
+    assert_eq!(
+        read(header(), with(with(payload(), "iat", json!(at + 60)), "exp", json!(at + 90))),
+        Err(TokenError::NotYet)
+    );
     for field in ["iss", "aud", "sub", "tid", "sid", "iat", "nbf", "exp"] {
         let mut lacking = payload();
         lacking.as_object_mut().expect("an object").remove(field);

@@ -49,9 +49,7 @@ fn command_of(row: &str) -> ServiceCommand {
     use ServiceCommand as C;
     let issue = |key, names: &[&str], expires_at| C::IssueKey { key, scopes: scopes(names), expires_at };
     match row {
-        "service.register" => {
-            C::Register { name: name("Meter reader"), roles: BTreeSet::from([TenantRole::Member]) }
-        }
+        "service.register" => C::Register { name: name("Meter reader"), roles: BTreeSet::from([TenantRole::Member]) },
         "service.register-none" => C::Register { name: name("Meter reader"), roles: BTreeSet::new() },
         "service.issueKey" => issue(NEW, &["readings.record", "device.list"], None),
         "service.issueKey-same" => issue(OLD, &["readings.record"], Some(at(24))),
@@ -133,8 +131,7 @@ fn there_is_an_end_to_the_keys_of_an_account() {
         scopes: scopes(&["device.list"]),
         expires_at: None,
     };
-    let full: Vec<_> =
-        std::iter::once(registered()).chain((100..).take(KEYS_MAX).map(key)).collect();
+    let full: Vec<_> = std::iter::once(registered()).chain((100..).take(KEYS_MAX).map(key)).collect();
     given(full).when(command_of("service.issueKey")).then_expect_error(ServiceError::TooManyKeys);
 }
 

@@ -43,9 +43,10 @@ impl Session {
             (_, E::Started { account, tenant, membership, account_generation, expires_at, .. }) => {
                 Active { account, tenant, membership, account_generation, generation: 0, expires_at }
             }
-            (Active { account, tenant, membership, account_generation, expires_at, .. }, E::Refreshed { generation }) => {
-                Active { account, tenant, membership, account_generation, generation, expires_at }
-            }
+            (
+                Active { account, tenant, membership, account_generation, expires_at, .. },
+                E::Refreshed { generation },
+            ) => Active { account, tenant, membership, account_generation, generation, expires_at },
             (
                 Active { account, account_generation, generation, expires_at, .. },
                 E::TenantSwitched { tenant, membership },

@@ -29,6 +29,7 @@ pub enum Ending {
     /// From elsewhere: by its owner on another device, or by an administrator.
     Revoked {
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "Reason")]
         reason: Option<Reason>,
     },
     /// A refresh token came that had been exchanged before: it may be in the hands of two.
