@@ -57,6 +57,8 @@ impl Secrets {
         Secrets { pool }
     }
 
+    /// One that is there already stays: a repeat changes nothing.
+    ///
     /// # Errors
     /// When it cannot be written; then nothing was.
     pub async fn put_password(
@@ -67,7 +69,7 @@ impl Secrets {
         now: DateTime<Utc>,
     ) -> Result<(), DatabaseError> {
         let sql = "insert into identity.passwords (account_id, credential_id, hash, created_at) values ($1, $2, $3, $4)
-                   on conflict (account_id, credential_id) do update set hash = excluded.hash";
+                   on conflict do nothing";
         self.pool.query(sql, &[&account.0, &credential.0, &hash, &now]).await?;
         Ok(())
     }

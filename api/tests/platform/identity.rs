@@ -96,7 +96,7 @@ async fn a_changed_role_counts_at_the_next_request() {
 }
 
 /// A socket that has said who it is.
-async fn socket(site: &Site, token: &str) -> Socket {
+pub(crate) async fn socket(site: &Site, token: &str) -> Socket {
     let mut request = format!("ws://{}/graphql", site.address).into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
@@ -109,10 +109,10 @@ async fn socket(site: &Site, token: &str) -> Socket {
     socket
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+pub(crate) type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// Waits for the close frame: its code and reason, and how long that took.
-async fn closed(socket: &mut Socket) -> (u16, String, std::time::Duration) {
+pub(crate) async fn closed(socket: &mut Socket) -> (u16, String, std::time::Duration) {
     let since = std::time::Instant::now();
     loop {
         let next = tokio::time::timeout(crate::site::PATIENCE, socket.next()).await.expect("an end");

@@ -1,8 +1,8 @@
 //! Service accounts and their keys, as machines and administrators meet them.
 
 use crate::harness::admin;
+use crate::identity::{closed, socket};
 use crate::site::{FIXED, Site};
-use daybook_store::system::System;
 use daybook_testing::system;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -165,4 +165,21 @@ async fn a_scope_that_is_none_and_a_repeat_are_refused() {
     }
     let input = json!({ "id": service.id, "tenant": service.tenant, "scopes": ["tenant.read"], "clientMutationId": Uuid::from_u128(1) });
     assert_eq!(service.site.mutate(FIXED, "issueApiKey", input, "key").await.code(), "BAD_USER_INPUT");
+}
+
+#[tokio::test]
+async fn a_socket_of_a_machine_ends_with_its_key() {
+    let service = Service::new().await;
+    let (key, id) = service.key(&["tenant.read"]).await;
+    let mut of_key = socket(&service.site, &key).await;
+    let soon = system().utc() + chrono::TimeDelta::seconds(2);
+    let made = service.mutate("issueApiKey", json!({ "scopes": ["tenant.read"], "expiresAt": soon })).await;
+    let mut of_short = socket(&service.site, made["key"].as_str().unwrap()).await;
+    // Long before the next ping.
+    let (code, _, took) = closed(&mut of_short).await;
+    assert!(code == 4403 && took < std::time::Duration::from_secs(10), "{code} after {took:?}");
+    service.mutate("revokeApiKey", json!({ "key": id, "reason": "published" })).await;
+    let (code, reason, took) = closed(&mut of_key).await;
+    assert_eq!((code, reason.as_str()), (4403, "The token is no longer good: connect again with a new one"));
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }

@@ -45,6 +45,24 @@ async fn an_imported_password_is_known_and_hashed_anew_at_the_first_login() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_set_again_under_the_same_command_is_set_once() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let set = async |password: &str| {
+        let input = json!({ "account": ada.account, "password": password, "clientMutationId": Uuid::from_u128(77) });
+        site.world.mutate(&platform(), "setPassword", input, "account { id }").await
+    };
+    assert_eq!(set("first horse battery").await["deduplicated"], json!(false));
+    // Whatever it is now: the command has been carried out.
+    for password in ["first horse battery", "other horse battery"] {
+        assert_eq!(set(password).await["deduplicated"], json!(true));
+    }
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, "first horse battery").await.status, 200);
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, "other horse battery").await.status, 401);
+}
+
+#[tokio::test]
 async fn no_password_hash_or_token_is_in_an_event() {
     let site = Site::new().await;
     let tenant = site.world.tenant("Acme").await;

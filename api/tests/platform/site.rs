@@ -8,7 +8,6 @@ use daybook_api::metrics::Metrics;
 use daybook_api::tokens::{StaticTokens, Tokens};
 use daybook_api::transport::{self, Edge, Limits, OriginPolicy, Settings, Sockets, surround};
 use daybook_app::identity::IdentityOptions;
-use daybook_store::system::System;
 use daybook_testing::system;
 use serde_json::{Value, json};
 use std::net::SocketAddr;

@@ -70,10 +70,11 @@ impl Uses {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).put(key, row);
     }
 
-    /// Whose key a text names, if that is known here.
-    pub(super) fn service_of(&self, bearer: &str) -> Option<(TenantId, Uuid)> {
-        let row = self.row(ApiKey::read(bearer)?.id)?;
-        Some((row.tenant, row.service))
+    /// Which key of which service account a text names, if that is known here.
+    pub(super) fn key_of(&self, bearer: &str) -> Option<(TenantId, Uuid, ApiKeyId)> {
+        let id = ApiKey::read(bearer)?.id;
+        let row = self.row(id)?;
+        Some((row.tenant, row.service, id))
     }
 
     fn used(&self, key: ApiKeyId, now: DateTime<Utc>) {
@@ -143,6 +144,12 @@ impl Identity {
             session: None,
             scopes: Some(Arc::new(known.scopes.iter().filter_map(Scope::action).collect())),
         }))
+    }
+
+    /// When a key ends by the clock, as far as that is known.
+    pub(super) async fn key_until(&self, tenant: TenantId, service: Uuid, key: ApiKeyId) -> Option<DateTime<Utc>> {
+        let known = self.inner.known.get::<Service>(tenant, service).await.ok()?;
+        known.state.keys().find(|(id, _)| *id == key)?.1.expires_at
     }
 
     /// When keys were used last, to the tenth of a minute or so, on all nodes.

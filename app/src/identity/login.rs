@@ -152,7 +152,7 @@ impl Identity {
         password: Password,
         call: Call,
     ) -> Result<Executed<Account>, LoginError> {
-        let id = CredentialId(self.inner.system.uuid_v4());
+        let id = self.credential_id(credential, &call);
         let authorized = authorize(credential, PLATFORM_TENANT, AccountCommand::SetPassword { credential: id })?;
         let hash = self.inner.passwords.hash(password).await?;
         self.put_password(authorized, account, id, &hash, call).await
@@ -169,7 +169,7 @@ impl Identity {
         hash: &str,
         call: Call,
     ) -> Result<Executed<Account>, LoginError> {
-        let id = CredentialId(self.inner.system.uuid_v4());
+        let id = self.credential_id(credential, &call);
         let authorized = authorize(credential, PLATFORM_TENANT, AccountCommand::SetPassword { credential: id })?;
         let hash = imported(hash)?;
         self.put_password(authorized, account, id, &hash, call).await
@@ -200,6 +200,12 @@ impl Identity {
         self.inner.secrets.keep_only(account, id).await?;
         let generation = done.state.and_then(|state| Some(state.profile()?.generation)).ok_or(LoginError::Ended)?;
         self.start(Verified { account, generation }, credential.tenant, call).await
+    }
+
+    /// From the command's id where the client gave one, so that a repeat is about the same password.
+    fn credential_id(&self, credential: &Credential, call: &Call) -> CredentialId {
+        let of_command = call.command_id.map(|id| Uuid::new_v5(&credential.actor.id, id.as_bytes()));
+        CredentialId(of_command.unwrap_or_else(|| self.inner.system.uuid_v4()))
     }
 
     /// First the secret, then the event that makes it count.

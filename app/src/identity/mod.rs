@@ -163,7 +163,7 @@ impl Identity {
     /// it is to be asked about again.
     pub fn stirred(&self, bearer: &str) -> impl Future<Output = ()> + Send + 'static {
         let mut waiting: Vec<watch::Receiver<u64>> = Vec::new();
-        let mut until = None;
+        let (mut until, mut key) = (None, None);
         let known = &self.inner.known;
         match Kind::of(bearer) {
             Kind::AccessToken => {
@@ -175,28 +175,35 @@ impl Identity {
                     until = Some(claims.expires_at);
                 }
             }
-            Kind::ApiKey => match self.inner.uses.service_of(bearer) {
-                Some((tenant, service)) => waiting.push(known.listen::<Service>(tenant, service)),
+            Kind::ApiKey => match self.inner.uses.key_of(bearer) {
+                Some((tenant, service, id)) => {
+                    waiting.push(known.listen::<Service>(tenant, service));
+                    key = Some((tenant, service, id));
+                }
                 // Known once it has been asked about: to be asked about at once, then.
                 None => until = Some(self.now()),
             },
             Kind::Other => {}
         }
-        let left = until.map(|until| (until - self.inner.system.utc()).to_std().unwrap_or_default());
+        let identity = self.clone();
         async move {
+            if let Some((tenant, service, id)) = key {
+                until = identity.key_until(tenant, service, id).await;
+            }
+            let left = until.map(|until| (until - identity.now()).to_std().unwrap_or_default());
             let over = async {
                 match left {
                     Some(left) => tokio::time::sleep(left).await,
                     None => std::future::pending().await,
                 }
             };
-            let mut moved: Vec<_> = waiting.iter_mut().map(|stream| Box::pin(stream.changed())).collect();
+            let moved: Vec<_> = waiting.iter_mut().map(|stream| Box::pin(stream.changed())).collect();
             let moves = async {
                 if moved.is_empty() {
                     std::future::pending::<()>().await;
                 }
                 // An error: nobody tells any more, and asking again does no harm.
-                let _ = futures_util::future::select_all(moved.drain(..)).await;
+                let _ = futures_util::future::select_all(moved).await;
             };
             tokio::select! {
                 () = over => {}
