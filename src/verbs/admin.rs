@@ -158,7 +158,7 @@ fn refused(error: &ExecuteError<AccountError>) -> Failure {
     match error {
         ExecuteError::Append(AppendError::KeyTaken { .. }) => Failure {
             code: 1,
-            message: "there is an account with this e-mail address already: give another address with --email, or let an administrator use the mutations grantPlatformAdmin and setPassword".into(),
+            message: "there is an account with this e-mail address already: give another address with --email, or use the mutations grantPlatformAdmin and setPassword (the token in admin.token of the data directory may)".into(),
         },
         ExecuteError::Append(AppendError::Unavailable(_) | AppendError::Overloaded) => Failure::unavailable(error),
         other => Failure::failed(other),
