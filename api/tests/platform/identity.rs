@@ -126,7 +126,7 @@ pub(crate) async fn closed(socket: &mut Socket) -> (u16, String, std::time::Dura
     }
 }
 
-/// ATTACKS.md, line 16.
+/// Attack 16.
 #[tokio::test]
 async fn attack_16_whoever_is_put_out_is_put_out_of_open_sockets_and_streams_as_well() {
     let site = Site::new().await;
@@ -174,7 +174,7 @@ async fn a_socket_ends_with_its_token() {
     assert_eq!(site.asks(text(&tokens, "accessToken")).await, 401);
 }
 
-/// ATTACKS.md, line 33.
+/// Attack 33.
 #[tokio::test]
 async fn attack_33_no_header_argument_or_payload_leads_into_another_tenant() {
     let site = Site::new().await;
@@ -238,7 +238,7 @@ async fn without_a_credential_nothing_is_done_but_logging_in_and_out() {
     assert_eq!(refused.status, 401);
 }
 
-/// ATTACKS.md, line 31, at the login.
+/// Attack 31, at the login.
 #[tokio::test]
 async fn attack_31_no_foreign_page_and_no_form_logs_anybody_in_or_on() {
     let site = Site::new().await;
@@ -352,7 +352,7 @@ async fn the_static_tokens_of_the_configuration_still_let_in() {
     assert_eq!(jwks.body["keys"].as_array().unwrap().len(), 3);
 }
 
-/// ATTACKS.md, line 34, on every way in; each single fault is in `app/src/identity/access_token/tests.rs`.
+/// Attack 34, on every way in; each single fault is in `app/src/identity/access_token/tests.rs`.
 #[tokio::test]
 async fn attack_34_a_token_that_was_tampered_with_is_refused_on_every_way_in() {
     use base64::Engine as _;

@@ -90,7 +90,7 @@ async fn what_a_machine_does_is_written_down_as_its_own() {
     assert_eq!(trail.body["data"]["auditTrail"]["nodes"], expected, "{}", trail.body);
 }
 
-/// ATTACKS.md, line 38.
+/// Attack 38.
 #[tokio::test]
 async fn attack_38_a_key_that_was_rotated_or_revoked_lets_nobody_in() {
     let service = Service::new().await;

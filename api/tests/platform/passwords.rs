@@ -120,7 +120,7 @@ async fn a_changed_password_ends_every_session_and_gives_a_new_one() {
     assert_eq!(site.login_from("192.0.2.1", &ada.email, "another horse battery").await.status, 200);
 }
 
-/// ATTACKS.md, line 28, at the login.
+/// Attack 28, at the login.
 #[tokio::test]
 async fn attack_28_an_unknown_address_and_a_wrong_password_are_told_alike() {
     let site = Site::new().await;

@@ -79,7 +79,7 @@ async fn a_client_that_asks_twice_at_once_gets_one_successor() {
     assert_eq!(family.refresh(&all[0].1).await.0, 200);
 }
 
-/// ATTACKS.md, line 35: each row is how old tokens are, which one comes, and what it gets.
+/// Attack 35: each row is how old tokens are, which one comes, and what it gets.
 #[tokio::test]
 async fn attack_35_a_refresh_token_that_comes_again_ends_the_family() {
     // Generations exchanged so far, the one that comes, seconds since the last exchange, whether it is let go on.

@@ -43,11 +43,13 @@ impl Known {
         let key = key::<A>(tenant, id);
         let mut read = None;
         for _ in 0..ATTEMPTS_MAX {
+            // Before the look: what is read before the tail is followed may change without a word.
+            let following = self.heard.is_following();
             let due = self.heard.version(&key);
             // Of another epoch, an event may have been replaced by another one of its number.
             let epoch = self.executor.journal().epoch();
             let kept = self.cache.get::<A>(&key).filter(|kept| epoch.is_none_or(|epoch| kept.seen.epoch == epoch));
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.version >= due && self.heard.is_following()) {
+            if let Some(kept) = kept.as_ref().filter(|kept| kept.version >= due && following) {
                 return Ok(kept.clone());
             }
             let (state, version) = kept.map(|kept| (kept.state.clone(), kept.version)).unwrap_or_default();
@@ -57,7 +59,7 @@ impl Known {
                 continue;
             }
             let fresh = Arc::new(self.executor.folded::<A, Infallible>(state, version, loaded).await?);
-            if self.heard.is_following() {
+            if following {
                 self.cache.put(key.clone(), fresh.clone());
             }
             if fresh.version >= self.heard.version(&key) {

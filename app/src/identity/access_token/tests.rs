@@ -76,7 +76,7 @@ fn the_forger_of_these_tests_can_make_a_good_one() {
     assert!(tokens().read(&forged(header(), payload()), now()).is_ok());
 }
 
-/// ATTACKS.md, line 34.
+/// Attack 34.
 #[test]
 fn attack_34_a_token_does_not_choose_how_it_is_checked() {
     let tokens = tokens();
