@@ -3,9 +3,11 @@
 //! Every setting is listed once more in [`crate::settings`], which shows where each value comes from.
 
 use crate::logs::LogFormat;
+use chrono::TimeDelta;
 use clap::Args;
 use daybook_api::transport::{Network, RateLimits};
 use daybook_app::Credential;
+use daybook_app::identity::IdentityOptions;
 use daybook_bus::RelayOptions;
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use serde::Deserialize;
@@ -151,6 +153,53 @@ pub struct File {
     /// Who may come in.
     #[serde(default)]
     pub tokens: Vec<Token>,
+    /// How passwords are kept and how long sessions last.
+    #[serde(default)]
+    pub identity: IdentityFile,
+}
+
+/// The table `[identity]` of the file. Every key is optional; docs/identity.md tells what each is for.
+#[derive(Deserialize, Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFile {
+    pub argon2_memory_kib: Option<u32>,
+    pub argon2_passes: Option<u32>,
+    pub argon2_lanes: Option<u32>,
+    pub hash_threads: Option<usize>,
+    pub hash_queue: Option<usize>,
+    pub access_token_s: Option<u32>,
+    pub session_idle_s: Option<u32>,
+    pub session_max_s: Option<u32>,
+    pub signing_generation: Option<u32>,
+}
+
+impl IdentityFile {
+    /// # Errors
+    /// A sentence that names the key at fault.
+    pub fn options(&self) -> Result<IdentityOptions, String> {
+        let mut options = IdentityOptions::default();
+        let seconds =
+            |key: &str, told: Option<u32>, range: std::ops::RangeInclusive<u32>, default: TimeDelta| match told {
+                None => Ok(default),
+                Some(s) if range.contains(&s) => Ok(TimeDelta::seconds(i64::from(s))),
+                Some(s) => Err(format!("identity.{key} is {s}; give {} to {} seconds", range.start(), range.end())),
+            };
+        const YEAR_S: u32 = 365 * 24 * 3_600;
+        options.access_token = seconds("access_token_s", self.access_token_s, 10..=300, options.access_token)?;
+        options.session_idle = seconds("session_idle_s", self.session_idle_s, 60..=YEAR_S, options.session_idle)?;
+        options.session_max = seconds("session_max_s", self.session_max_s, 60..=YEAR_S, options.session_max)?;
+        options.signing_generation = self.signing_generation.unwrap_or(options.signing_generation);
+        let hash = &mut options.hash;
+        hash.memory_kib = self.argon2_memory_kib.unwrap_or(hash.memory_kib);
+        hash.passes = self.argon2_passes.unwrap_or(hash.passes);
+        hash.lanes = self.argon2_lanes.unwrap_or(hash.lanes);
+        hash.threads = self.hash_threads.unwrap_or(hash.threads);
+        hash.queue_max = self.hash_queue.unwrap_or(hash.queue_max);
+        if hash.threads == 0 || hash.queue_max == 0 {
+            return Err("identity.hash_threads and identity.hash_queue are at least 1".to_owned());
+        }
+        Ok(options)
+    }
 }
 
 /// A static bearer token.
@@ -197,6 +246,7 @@ impl Token {
             tenant: self.tenant.map_or(PLATFORM_TENANT, TenantId),
             roles,
             session: None,
+            scopes: None,
         })
     }
 }
@@ -313,6 +363,16 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with("line 1: ") && !error.contains("a-secret-of-mine"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_identity_setting_out_of_range_is_refused_by_name() {
+        let options = |text: &str| parse(text).unwrap().identity.options();
+        assert_eq!(options("").unwrap(), super::IdentityOptions::default());
+        assert!(options("[identity]\naccess_token_s = 301").unwrap_err().contains("identity.access_token_s is 301"));
+        assert!(options("[identity]\nhash_threads = 0").unwrap_err().contains("identity.hash_threads"));
+        let error = parse("[identity]\nsession_idle = 1").unwrap_err();
+        assert!(error.ends_with("did you mean `session_idle_s`?"), "{error}");
     }
 
     #[test]

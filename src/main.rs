@@ -92,6 +92,11 @@ enum Verb {
         after_help = "Example:\n  daybook --data-dir /srv/daybook-restored restore --from /mnt/backup/2026-03-01\n\nThe journal gets a new incarnation: positions and cursors that clients hold are refused, never guessed."
     )]
     Restore(verbs::restore::Arguments),
+    /// Make an administrator of the platform, with a password
+    #[command(
+        after_help = "Example:\n  daybook admin create --email ada@example.com --name \"Ada Lovelace\"\n  daybook admin create --email ada@example.com --password-file /run/secrets/ada\n\nWorks while the server runs and while it does not. The password is asked for, read from a file or, where there is no terminal, from the first line of standard input; never from an argument."
+    )]
+    Admin(verbs::admin::Arguments),
     /// Show every setting, its value and where that comes from; secrets are masked
     #[command(after_help = "Example:\n  daybook config\n  DAYBOOK_LISTEN=0.0.0.0:80 daybook config --format json")]
     Config(verbs::config::Arguments),
@@ -152,6 +157,7 @@ fn main() -> ExitCode {
             Verb::Replay(arguments) => verbs::replay::run(settled, arguments).await,
             Verb::Backup(arguments) => verbs::backup::run(settled, arguments).await,
             Verb::Restore(arguments) => verbs::restore::run(settled, arguments).await,
+            Verb::Admin(arguments) => verbs::admin::run(settled, arguments).await,
             Verb::Config(_) | Verb::Schemas(_) | Verb::Completion { .. } => Ok(()),
         }
     });

@@ -118,6 +118,7 @@ impl Operator {
             tenant: PLATFORM_TENANT,
             roles: vec![DomainRole::PlatformAdmin],
             session: None,
+            scopes: None,
         };
         let authorized =
             authorize(&credential, PLATFORM_TENANT, command).map_err(|denied| Undone::Refused(denied.to_string()))?;

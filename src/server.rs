@@ -5,6 +5,7 @@ use crate::base::Base;
 use crate::config::{Serving, Settled, Token};
 use crate::exit::Failure;
 use crate::operator::Operator;
+use daybook_api::auth;
 use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::audit::door::{Watched, watch_origins};
 use daybook_api::graphql::opaque::Opaque;
@@ -13,9 +14,11 @@ use daybook_api::health::{self, Health};
 use daybook_api::ingest;
 use daybook_api::metrics::{self, Metrics};
 use daybook_api::node::{self, Link};
-use daybook_api::tokens::StaticTokens;
+use daybook_api::tokens::{StaticTokens, Tokens};
 use daybook_api::transport::{self, OriginPolicy};
 use daybook_app::energy::Ingest;
+use daybook_app::identity::heard::{self, Heard};
+use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
 use daybook_app::{Executor, SNAPSHOT_EVERY, Snapshots};
 use daybook_bus::{Positions, Relay, RelayOptions, RelayStatus, relay};
 use daybook_domain::ActorKind;
@@ -23,6 +26,7 @@ use daybook_keeper::{Cluster, KeeperError};
 use daybook_projections::{self as projections, Projections, read_models};
 use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::checkpoints::{CheckpointStore, Checkpointer, CheckpointerOptions};
+use daybook_store::identity::Secrets;
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::machine::Config as WriterConfig;
 use daybook_store::journal::recent::Recent;
@@ -72,6 +76,8 @@ pub struct Server {
     counting: JoinHandle<()>,
     access: AccessLog,
     accessing: JoinHandle<()>,
+    hearing: JoinHandle<()>,
+    identifying: JoinHandle<()>,
     operating: JoinHandle<()>,
     projecting: JoinHandle<()>,
     cluster: Option<JoinHandle<Option<Cluster>>>,
@@ -84,6 +90,7 @@ impl Server {
     /// With the remedy.
     pub async fn start(settled: &Settled, serving: &Serving, more: &[Token]) -> Result<Self, Failure> {
         serving.nats(&settled.file).as_ref().map_or(Ok(()), RelayOptions::check).map_err(Failure::usage)?;
+        let identity = settled.file.identity.options().map_err(Failure::usage)?;
         let listen = serving.listen(&settled.file);
         let listener = TcpListener::bind(listen).await.map_err(|e| Failure {
             code: 4,
@@ -91,7 +98,7 @@ impl Server {
         })?;
 
         let Base { database, cluster, .. } = Base::open(settled, true).await?;
-        match Self::assemble(settled, serving, more, listener, database, cluster.is_some()).await {
+        match Self::assemble(settled, serving, more, identity, listener, database, cluster.is_some()).await {
             Ok(mut server) => {
                 server.cluster = cluster.map(|cluster| tokio::spawn(tend(cluster, server.stop.subscribe())));
                 Ok(server)
@@ -107,10 +114,12 @@ impl Server {
     }
 
     /// Everything on top of a database; `private`: nobody else can be using it.
+    #[allow(clippy::too_many_arguments)]
     async fn assemble(
         settled: &Settled,
         serving: &Serving,
         more: &[Token],
+        identity: IdentityOptions,
         listener: TcpListener,
         database: Database,
         private: bool,
@@ -135,7 +144,10 @@ impl Server {
         let metrics = Metrics::new(system.utc().timestamp());
         options.meter = Arc::new(metrics.clone());
         let node_key = files.derive(&node::key_purpose(&migrated.identity));
-        if !private {
+        if private {
+            // For verbs of this machine that have something to write while this node does.
+            options.address = Some(on_this_machine(listen));
+        } else {
             options.address = advertised(serving.advertise(&settled.file), listen)?;
             options.forward = Some(Arc::new(Link::new(node_key, system.clone()).map_err(|e| Failure::failed(&e))?));
         }
@@ -173,14 +185,27 @@ impl Server {
             system.clone(),
             SNAPSHOT_EVERY,
         );
-        let executor =
-            Executor::new(journal.clone(), sealer.clone(), files.clone(), system.clone()).with_snapshots(snapshots);
+        let heard = Arc::new(Heard::default());
+        let executor = Executor::new(journal.clone(), sealer.clone(), files.clone(), system.clone())
+            .with_snapshots(snapshots)
+            .heard_by(heard.clone());
+        let hearing = heard::follow(heard.clone(), recent.clone());
         let (access, accessing) = AccessLog::start(
             &database,
             system.clone(),
             files.derive("daybook access log v1"),
             AccessOptions::default(),
         );
+        let identity = Identity::new(IdentityParts {
+            executor: executor.clone(),
+            heard,
+            secrets: Secrets::new(database.pool(Role::Writer, 4, BY_KEY)),
+            access: access.clone(),
+            journal: migrated.identity,
+            options: identity,
+        })
+        .map_err(|e| Failure::usage(e.to_string()))?;
+        let identifying = identity.keep(stopping.clone());
         let operator = Operator {
             pool: database.pool(Role::Projector, 1, ""),
             executor: executor.clone(),
@@ -191,6 +216,7 @@ impl Server {
         let parts = Arc::new(Parts {
             ingest: Ingest::new(executor.clone()),
             executor,
+            identity: identity.clone(),
             reads: Reads::new(&database, &projections),
             opaque: Opaque::new(files.derive("daybook positions and cursors v1"), migrated.identity),
             audit: AuditParts { sealer, access: access.clone() },
@@ -208,7 +234,8 @@ impl Server {
             }
             None => None,
         };
-        let tokens = Arc::new(Watched::new(tokens(settled, more, system.as_ref())?, access.clone()));
+        let fixed = tokens(settled, more, system.as_ref())?;
+        let tokens = Arc::new(Watched::new(Tokens { fixed, identity: identity.clone() }, access.clone()));
         let ids = system.clone();
         let sockets = transport::Sockets::new(10_000).per_caller(5_000);
         let origins = origins(&serving.origins(&settled.file));
@@ -221,8 +248,18 @@ impl Server {
             shutdown: stopping.clone(),
             metrics: metrics.clone(),
             rates: rates.clone(),
+            open: &["login", "refresh", "logout"],
         };
-        let router = transport::router(graphql::schema(parts.clone()), tokens.clone(), settings)
+        let schema = graphql::schema(parts.clone());
+        let auth = auth::Auth {
+            schema: schema.clone(),
+            authenticate: tokens.clone(),
+            identity,
+            origins: origins.clone(),
+            system: system.clone(),
+        };
+        let router = transport::router(schema, tokens.clone(), settings)
+            .merge(auth::router(auth))
             .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default(), rates.clone()))
             .merge(health::router(
                 Health {
@@ -242,8 +279,7 @@ impl Server {
                     sockets: sockets.clone(),
                 },
             ));
-        let router =
-            if private { router } else { router.merge(node::router(journal.clone(), node_key, system.clone())) };
+        let router = router.merge(node::router(journal.clone(), node_key, system.clone()));
         if let Some((relay, _)) = &relaying {
             measure(&metrics, relay);
         }
@@ -295,6 +331,8 @@ impl Server {
             counting,
             access,
             accessing,
+            hearing,
+            identifying,
             operating,
             projecting,
             cluster: None,
@@ -322,6 +360,8 @@ impl Server {
             counting,
             access,
             accessing,
+            hearing,
+            identifying,
             operating,
             projecting,
             cluster,
@@ -354,6 +394,9 @@ impl Server {
             // What is not acknowledged by then, the next start publishes.
             let _ = tokio::time::timeout(DRAIN, relaying).await;
         }
+        // Told by `stop`.
+        let _ = tokio::time::timeout(DRAIN, identifying).await;
+        hearing.abort();
         access.shutdown();
         if tokio::time::timeout(DRAIN, accessing).await.is_err() {
             tracing::warn!("the last denied attempts were not written in time");
@@ -373,6 +416,16 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// Where a program of this machine reaches this node.
+fn on_this_machine(listen: SocketAddr) -> String {
+    let ip = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    format!("http://{}", SocketAddr::new(ip, listen.port()))
 }
 
 /// Where other nodes are told to reach this one.

@@ -2,9 +2,10 @@
 //!
 //! Shows no secret, ever: a token is counted, a password in a URL is masked.
 
-use crate::config::{File, Serving, Settled};
+use crate::config::{File, IdentityFile, Serving, Settled};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use daybook_app::identity::IdentityOptions;
 use daybook_bus::RelayOptions;
 use std::num::NonZeroU32;
 
@@ -59,7 +60,7 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
         source: if in_file { Source::File } else { Source::Default },
     };
     let File { data_dir, database_url, listen, log, log_format, origins, trusted_proxies, tokens, .. } = file;
-    let File { advertise, nats_url, nats_credentials, nats_stream, .. } = file;
+    let File { advertise, nats_url, nats_credentials, nats_stream, identity, .. } = file;
     let File { rate_per_address, rate_per_account, rate_per_tenant, .. } = file;
     let rates = serving.rates(file);
     let rate = |limit: Option<NonZeroU32>| limit.map_or("(none)".to_owned(), |rate| rate.to_string());
@@ -119,7 +120,28 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
             if tokens.is_empty() { "(admin.token)".to_owned() } else { format!("({} tokens)", tokens.len()) },
             !tokens.is_empty(),
         ),
+        file_only(
+            "identity",
+            identity.options().map_or_else(|wrong| format!("({wrong})"), |options| told(&options)),
+            *identity != IdentityFile::default(),
+        ),
     ]
+}
+
+/// What holds of passwords and sessions, in short.
+fn told(options: &IdentityOptions) -> String {
+    let IdentityOptions { hash, access_token, session_idle, session_max, signing_generation, .. } = options;
+    format!(
+        "argon2id m={} t={} p={}, {} at once, {} waiting; access tokens {} s, sessions {} s idle, {} s at most; keys {signing_generation}",
+        hash.memory_kib,
+        hash.passes,
+        hash.lanes,
+        hash.threads,
+        hash.queue_max,
+        access_token.num_seconds(),
+        session_idle.num_seconds(),
+        session_max.num_seconds(),
+    )
 }
 
 /// The name of a setting's flag.

@@ -19,8 +19,8 @@ pub use rows::ROW_BYTES_MAX;
 use crate::graphql::Parts;
 use crate::graphql::audit::door::count_ingest;
 use crate::transport::{
-    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, Rates, bearer, command_id,
-    idempotency_key,
+    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, NotAuthenticated, Rates, bearer,
+    command_id, idempotency_key, is_for,
 };
 use answer::{Problem, done};
 use axum::Router;
@@ -130,9 +130,14 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             return Err(Problem::method());
         }
         let headers = &parts.headers;
-        let credential = bearer(headers)
-            .and_then(|token| self.authenticate.authenticate(token))
-            .ok_or_else(Problem::unauthenticated)?;
+        let token = bearer(headers).ok_or_else(Problem::unauthenticated)?;
+        let credential = self.authenticate.authenticate(token).await.map_err(|why| match why {
+            NotAuthenticated::Unknown => Problem::unauthenticated(),
+            NotAuthenticated::Unavailable => Problem::unknown_for_now(),
+        })?;
+        if !is_for(headers, A::tenant(&credential)) {
+            return Err(Problem::foreign_tenant());
+        }
         self.rates.account(A::namespace(&credential), A::tenant(&credential)).map_err(|r| Problem::too_often(&r))?;
         let mut rows = Rows::of(headers)?;
         let tenant = tenant(parts.uri.query(), &credential)?;

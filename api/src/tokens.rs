@@ -1,12 +1,13 @@
-//! Static bearer tokens, from the configuration.
+//! Bearer tokens of every kind: static ones from the configuration, access tokens of sessions, keys of service accounts.
 
-use crate::transport::Authenticate;
+use crate::transport::{Authenticate, NotAuthenticated, Stirred};
 use daybook_app::Credential;
+use daybook_app::identity::Identity;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Which token is whose. Only digests are kept: looking one up leaks no token through timing, and a
+/// Which static token is whose. Only digests are kept: looking one up leaks no token through timing, and a
 /// dump of memory tells none.
 #[derive(Default)]
 pub struct StaticTokens {
@@ -17,21 +18,53 @@ impl StaticTokens {
     pub fn insert(&mut self, token: &str, credential: Credential) {
         self.by_digest.insert(Sha256::digest(token.as_bytes()).into(), credential);
     }
-}
 
-impl Authenticate for StaticTokens {
-    type Credential = Credential;
-
-    fn authenticate(&self, bearer: &str) -> Option<Credential> {
+    fn of(&self, bearer: &str) -> Option<Credential> {
         let digest: [u8; 32] = Sha256::digest(bearer.as_bytes()).into();
         self.by_digest.get(&digest).cloned()
+    }
+}
+
+/// All of them.
+pub struct Tokens {
+    pub fixed: StaticTokens,
+    pub identity: Identity,
+}
+
+impl Authenticate for Tokens {
+    type Credential = Credential;
+
+    async fn authenticate(&self, bearer: &str) -> Result<Credential, NotAuthenticated> {
+        if let Some(credential) = self.fixed.of(bearer) {
+            return Ok(credential);
+        }
+        match self.identity.credential(bearer).await {
+            Ok(Some(credential)) => Ok(credential),
+            Ok(None) => Err(NotAuthenticated::Unknown),
+            Err(error) => {
+                tracing::warn!(error = %error, "a token could not be looked at");
+                Err(NotAuthenticated::Unavailable)
+            }
+        }
     }
 
     fn namespace(credential: &Credential) -> Uuid {
         credential.actor.id
     }
 
-    fn tenant(credential: &Credential) -> Uuid {
-        credential.tenant.0
+    fn tenant(credential: &Credential) -> Option<Uuid> {
+        Some(credential.tenant.0)
+    }
+
+    fn stirred(&self, bearer: &str) -> Stirred {
+        Box::pin(self.identity.stirred(bearer))
+    }
+
+    fn is_same(one: &Credential, other: &Credential) -> bool {
+        let key = |credential: &Credential| {
+            let Credential { actor, tenant, roles, session, scopes } = credential;
+            (*actor, *tenant, roles.clone(), *session, scopes.clone())
+        };
+        key(one) == key(other)
     }
 }

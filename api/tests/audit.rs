@@ -5,12 +5,14 @@ use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
+use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
 use daybook_app::{Credential, Executor};
 use daybook_domain::{Actor, ActorKind, Role, SubjectId, TenantId};
 use daybook_projections::engine::{Lanes, Options};
 use daybook_projections::{Audit, Model, Projections};
 use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::database::{Pool, Role as Session};
+use daybook_store::identity::Secrets;
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Append, Journal, JournalOptions, Known, NewEvent, StreamAppend, StreamId};
@@ -72,7 +74,17 @@ impl Setting {
         );
         let executor = Executor::new(journal.clone(), writes.clone(), files.clone(), system());
         let (access, _) = AccessLog::start(&database, system(), [1; 32], AccessOptions::default());
+        let identity = Identity::new(IdentityParts {
+            executor: executor.clone(),
+            heard: Arc::default(),
+            secrets: Secrets::new(database.pool(Session::Writer, 1, "")),
+            access: access.clone(),
+            journal: migrated.identity,
+            options: IdentityOptions::default(),
+        })
+        .unwrap();
         let parts = Parts {
+            identity,
             ingest: Ingest::new(executor.clone()),
             executor,
             reads: Reads::new(&database, &projections),
@@ -155,6 +167,7 @@ fn auditor() -> Credential {
         tenant: TENANT,
         roles: vec![Role::TenantAdmin],
         session: None,
+        scopes: None,
     }
 }
 

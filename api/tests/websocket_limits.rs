@@ -28,8 +28,9 @@ async fn a_revoked_token_ends_its_socket_at_the_next_operation_or_ping() {
     until(&server.state.live_streams, |live| live == 1).await;
     server.state.revoked.store(true, SeqCst);
     busy.subscribe("a", "{ caller }").await;
-    assert_eq!(busy.closed().await, (4403, "Forbidden".into()));
-    assert_eq!(idle.closed().await, (4403, "Forbidden".into()));
+    let over = (4403, "The token is no longer good: connect again with a new one".to_owned());
+    assert_eq!(busy.closed().await, over);
+    assert_eq!(idle.closed().await, over);
     until(&server.state.live_streams, |live| live == 0).await;
 }
 

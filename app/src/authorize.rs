@@ -1,6 +1,8 @@
 //! Who may do what. The one door between a request and the executor.
 
 use daybook_domain::{Action, Actor, Guarded, Role, TenantId};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Who asks, as the token says. Nothing in it comes from the request itself.
@@ -11,6 +13,8 @@ pub struct Credential {
     pub tenant: TenantId,
     pub roles: Vec<Role>,
     pub session: Option<Uuid>,
+    /// Of what the roles permit, only this; everything where there is none.
+    pub scopes: Option<Arc<BTreeSet<Action>>>,
 }
 
 /// The caller may not do this, or may not know whether there is something to do it to.
@@ -22,7 +26,8 @@ pub struct Denied {
 
 /// Whether a credential permits an action in a tenant.
 pub fn may(credential: &Credential, action: Action, target: TenantId) -> bool {
-    credential.roles.iter().any(|role| role.allows_in(action, credential.tenant, target))
+    let in_scope = credential.scopes.as_ref().is_none_or(|scopes| scopes.contains(&action));
+    in_scope && credential.roles.iter().any(|role| role.allows_in(action, credential.tenant, target))
 }
 
 /// A command that its caller may carry out, in this tenant. Only [`authorize`] makes one.

@@ -2,6 +2,7 @@
 
 use crate::authorize::Authorized;
 use crate::cache::{Cache, Cached};
+use crate::identity::heard::Heard;
 use crate::snapshots::{Found, Snapshots};
 use chrono::{DateTime, Utc};
 use daybook_domain::personal::Personal;
@@ -82,6 +83,7 @@ pub struct Executor {
     /// Other nodes write as well, and what they write does not pass through this one's memory.
     shared: bool,
     snapshots: Option<Snapshots>,
+    heard: Option<Arc<Heard>>,
 }
 
 impl Executor {
@@ -89,13 +91,19 @@ impl Executor {
         let turns = Arc::new(std::array::from_fn(|_| Mutex::new(())));
         let shared = journal.elsewhere().is_some();
         let cache = Arc::new(Cache::new(STATES_MAX));
-        Executor { journal, sealer, files, system, cache, turns, shared, snapshots: None }
+        Executor { journal, sealer, files, system, cache, turns, shared, snapshots: None, heard: None }
     }
 
     /// Loads long streams from snapshots, and keeps some. Without, every load folds all events.
     #[must_use]
     pub fn with_snapshots(self, snapshots: Snapshots) -> Self {
         Executor { snapshots: Some(snapshots), ..self }
+    }
+
+    /// Tells at once what is written here, for who looks at accounts and sessions.
+    #[must_use]
+    pub fn heard_by(self, heard: Arc<Heard>) -> Self {
+        Executor { heard: Some(heard), ..self }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -248,6 +256,9 @@ impl Executor {
                     if let (Some(snapshots), Some(last)) = (&self.snapshots, last) {
                         snapshots.offer(&key, &state, (cached.version, version), last, outcome.seen);
                     }
+                    if let Some(heard) = &self.heard {
+                        heard.tell(&key, version);
+                    }
                     let cached = Cached { state: state.clone(), version, seen: outcome.seen };
                     self.cache.put(key, Arc::new(cached));
                     return Ok(Executed { outcome, state: Some(state), version: Some(version) });
@@ -378,7 +389,12 @@ impl Executor {
     }
 
     /// A state with events applied to it: those after `version`.
-    async fn folded<A, R>(&self, mut state: A, version: u64, loaded: Loaded) -> Result<Cached<A>, ExecuteError<R>>
+    pub(crate) async fn folded<A, R>(
+        &self,
+        mut state: A,
+        version: u64,
+        loaded: Loaded,
+    ) -> Result<Cached<A>, ExecuteError<R>>
     where
         A: EventSourced + Send + Sync + 'static,
         R: std::error::Error + 'static,

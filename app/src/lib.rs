@@ -7,6 +7,7 @@ mod authorize;
 mod cache;
 pub mod energy;
 mod executor;
+pub mod identity;
 pub mod platform;
 mod snapshots;
 

@@ -11,6 +11,7 @@ use daybook_domain::platform::account::Account;
 use daybook_domain::platform::grant::{AccessGrant, AccessGrantCommand, AccessGrantError, RoleKey};
 use daybook_domain::platform::membership::{Membership, MembershipCommand, MembershipError};
 use daybook_domain::platform::module::{Module, ModuleCommand, ModuleError};
+use daybook_domain::platform::service::{Service, ServiceCommand, ServiceError};
 use daybook_domain::platform::tenant::Tenant;
 use daybook_domain::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, Refusal, TenantId};
 use daybook_store::journal::{StreamId, StreamKey};
@@ -61,6 +62,31 @@ impl Refusal for ModuleRefused {
     fn path(&self) -> &'static [&'static str] {
         match self {
             Self::Module(refusal) => refusal.path(),
+            Self::Tenant(refusal) => refusal.path(),
+        }
+    }
+}
+
+/// Why a service account refuses a command.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ServiceRefused {
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error(transparent)]
+    Tenant(#[from] TenantRefused),
+}
+
+impl Refusal for ServiceRefused {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Service(refusal) => refusal.code(),
+            Self::Tenant(refusal) => refusal.code(),
+        }
+    }
+
+    fn path(&self) -> &'static [&'static str] {
+        match self {
+            Self::Service(refusal) => refusal.path(),
             Self::Tenant(refusal) => refusal.path(),
         }
     }
@@ -195,6 +221,26 @@ impl Executor {
         call: Call,
     ) -> Result<Executed<Module>, ExecuteError<ModuleRefused>> {
         self.execute_beside(authorized, id, call, &InTenant(Alone)).await
+    }
+
+    /// Carries out a command of a service account. What takes something away is done in any tenant.
+    ///
+    /// # Errors
+    /// [`ExecuteError::Refused`] with a [`ServiceRefused`]; everything else as [`Executor::execute`].
+    pub async fn execute_service(
+        &self,
+        authorized: Authorized<ServiceCommand>,
+        id: Uuid,
+        call: Call,
+    ) -> Result<Executed<Service>, ExecuteError<ServiceRefused>> {
+        match &authorized.command {
+            ServiceCommand::Register { .. } | ServiceCommand::IssueKey { .. } | ServiceCommand::RotateKey { .. } => {
+                self.execute_beside(authorized, id, call, &InTenant(Alone)).await
+            }
+            ServiceCommand::RevokeKey { .. } | ServiceCommand::Deactivate { .. } => {
+                self.execute_beside(authorized, id, call, &Alone).await
+            }
+        }
     }
 }
 

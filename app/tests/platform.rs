@@ -32,7 +32,7 @@ struct Setting {
 
 fn who() -> Credential {
     let actor = Actor { id: Uuid::from_u128(1), kind: ActorKind::Account };
-    Credential { actor, tenant: PLATFORM_TENANT, roles: vec![Role::PlatformAdmin], session: None }
+    Credential { actor, tenant: PLATFORM_TENANT, roles: vec![Role::PlatformAdmin], session: None, scopes: None }
 }
 
 fn reason() -> Reason {

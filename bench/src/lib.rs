@@ -13,6 +13,7 @@ pub mod insert;
 pub mod latency;
 pub mod limit;
 pub mod load;
+pub mod logins;
 mod machine;
 pub mod rebuild;
 pub mod rig;

@@ -1,7 +1,7 @@
 //! The command line of the measurements; see the library.
 
 use clap::{Parser, Subcommand};
-use daybook_bench::{append, error, fairness, insert, latency, rebuild, volume};
+use daybook_bench::{append, error, fairness, insert, latency, logins, rebuild, volume};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Insert(insert::Options),
     /// From a mutation to a subscription and to NATS, at a steady rate, against a running `daybook serve`.
     Latency(latency::Options),
+    /// What many logins at once take, and what they cost everybody else, against a running `daybook serve`.
+    Logins(logins::Options),
     /// Read models made from a full journal, events per second, against COPY of their rows.
     Rebuild(rebuild::Options),
     /// Appends, start and reading on an empty journal and on one of many events.
@@ -42,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Rebuild(options) => rebuild::run(options).await,
         Command::Volume(options) => volume::run(options).await,
         Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
+        Command::Logins(options) => logins::run(options).await.map_err(error::BenchError::from),
     };
     match result {
         Ok(table) => {

@@ -22,6 +22,14 @@ macro_rules! actions {
                 }
             }
 
+            /// The action of that name, or none: unknown denies.
+            pub fn from_name(name: &str) -> Option<Action> {
+                match name {
+                    $($name => Some(Action::$variant),)+
+                    _ => None,
+                }
+            }
+
             /// Whether it changes something or only looks.
             pub fn kind(self) -> ActionKind {
                 match self {
@@ -60,10 +68,23 @@ actions! {
     AccountChangeEmail = "account.changeEmail", Command;
     AccountDeactivate = "account.deactivate", Command;
     AccountReactivate = "account.reactivate", Command;
+    /// Gives an account a password. One's own needs no permission, but the one of before.
+    AccountSetPassword = "account.setPassword", Command;
+    AccountGrantPlatformRole = "account.grantPlatformRole", Command;
+    AccountRevokePlatformRole = "account.revokePlatformRole", Command;
+    /// Ends every session of an account. One's own need no permission.
+    AccountRevokeSessions = "account.revokeSessions", Command;
     /// One account with its name and e-mail, whatever tenants it is in.
     AccountRead = "account.read", Read;
     /// The page of all accounts: the platform's alone.
     AccountList = "account.list", Read;
+
+    /// What a login does in the name of who logs in. Nobody does it for another.
+    SessionStart = "session.start", Command;
+    SessionRefresh = "session.refresh", Command;
+    SessionSwitchTenant = "session.switchTenant", Command;
+    /// Ends one session. One's own need no permission.
+    SessionEnd = "session.end", Command;
 
     MembershipAdd = "membership.add", Command;
     MembershipChangeRoles = "membership.changeRoles", Command;
@@ -74,6 +95,14 @@ actions! {
     MembershipList = "membership.list", Read;
     /// The name and e-mail behind a membership, which are personal data.
     MembershipReadPerson = "membership.readPerson", Read;
+
+    ServiceRegister = "service.register", Command;
+    ServiceIssueKey = "service.issueKey", Command;
+    ServiceRotateKey = "service.rotateKey", Command;
+    ServiceRevokeKey = "service.revokeKey", Command;
+    ServiceDeactivate = "service.deactivate", Command;
+    /// Service accounts and their keys, without the secrets.
+    ServiceList = "service.list", Read;
 
     ModuleRegister = "module.register", Command;
     ModuleUpgrade = "module.upgrade", Command;

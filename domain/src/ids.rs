@@ -46,6 +46,18 @@ uuid_newtype!(
     /// A module that a tenant has registered.
     ModuleId
 );
+uuid_newtype!(
+    /// A secret that an account has, by name: the secret itself is never in an event.
+    CredentialId
+);
+uuid_newtype!(
+    /// A session: what one login led to, on one device.
+    SessionId
+);
+uuid_newtype!(
+    /// A key of a service account. The secret part of it is never in an event.
+    ApiKeyId
+);
 
 /// The tenant of the platform itself: accounts and platform-wide commands live here.
 /// A fixed id, so that it needs no look-up and is the same in every installation.

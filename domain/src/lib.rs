@@ -19,7 +19,9 @@ pub mod value;
 pub use action::{Action, ActionKind, Guarded};
 pub use aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 pub use context::{Actor, ActorKind, Context, EventIds};
-pub use ids::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, SubjectId, TenantId};
+pub use ids::{
+    AccountId, ApiKeyId, CredentialId, MembershipId, ModuleId, PLATFORM_TENANT, SessionId, SubjectId, TenantId,
+};
 pub use personal::Personal;
 pub use role::{Reach, Role};
 pub use snapshot::SnapshotForm;

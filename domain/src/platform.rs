@@ -1,4 +1,5 @@
-//! The platform itself: tenants, accounts, who is a member of what, modules and who may use them.
+//! The platform itself: tenants, accounts and their sessions, who is a member of what, service accounts, modules and
+//! who may use them.
 
 pub mod account;
 pub(crate) mod contracts;
@@ -6,16 +7,20 @@ pub mod grant;
 pub mod membership;
 pub mod module;
 pub mod projection;
+pub mod service;
+pub mod session;
 pub mod tenant;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use account::{Account, AccountCommand, AccountError, AccountEvent};
+pub use account::{Account, AccountCommand, AccountError, AccountEvent, PlatformRole};
 pub use grant::{AccessGrant, AccessGrantCommand, AccessGrantError, AccessGrantEvent, GrantTerm, grant_id};
 pub use membership::{Membership, MembershipCommand, MembershipError, MembershipEvent, TenantRole, membership_id};
 pub use module::{Manifest, Module, ModuleCommand, ModuleError, ModuleEvent};
 pub use projection::{
     Projection, ProjectionCommand, ProjectionError, ProjectionEvent, operator_subject, projection_id,
 };
+pub use service::{Service, ServiceCommand, ServiceError, ServiceEvent};
+pub use session::{Session, SessionCommand, SessionError, SessionEvent};
 pub use tenant::{Tenant, TenantCommand, TenantError, TenantEvent};

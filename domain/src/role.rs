@@ -76,8 +76,18 @@ impl Role {
             AccountChangeEmail   => [Y,        N,      N,      N],
             AccountDeactivate    => [Y,        N,      N,      N],
             AccountReactivate    => [Y,        N,      N,      N],
+            AccountSetPassword   => [Y,        N,      N,      N],
+            AccountGrantPlatformRole  => [Y,   N,      N,      N],
+            AccountRevokePlatformRole => [Y,   N,      N,      N],
+            AccountRevokeSessions => [Y,       N,      N,      N],
             AccountRead          => [Y,        N,      N,      N],
             AccountList          => [Y,        N,      N,      N],
+
+            // Their streams are the platform's: a tenant's role does not reach them.
+            SessionStart         => [Y,        N,      N,      N],
+            SessionRefresh       => [Y,        N,      N,      N],
+            SessionSwitchTenant  => [Y,        N,      N,      N],
+            SessionEnd           => [Y,        N,      N,      N],
 
             MembershipAdd         => [Y,       Y,      N,      N],
             MembershipChangeRoles => [Y,       Y,      N,      N],
@@ -86,6 +96,13 @@ impl Role {
             MembershipRead        => [Y,       Y,      Y,      Y],
             MembershipList        => [Y,       Y,      Y,      Y],
             MembershipReadPerson  => [Y,       Y,      Y,      N],
+
+            ServiceRegister      => [Y,        Y,      N,      N],
+            ServiceIssueKey      => [Y,        Y,      N,      N],
+            ServiceRotateKey     => [Y,        Y,      N,      N],
+            ServiceRevokeKey     => [Y,        Y,      N,      N],
+            ServiceDeactivate    => [Y,        Y,      N,      N],
+            ServiceList          => [Y,        Y,      N,      N],
 
             ModuleRegister       => [Y,        Y,      N,      N],
             ModuleUpgrade        => [Y,        Y,      N,      N],
@@ -143,7 +160,7 @@ impl fmt::Display for Role {
 /// Role × action as text: the golden file `schemas/permissions.txt`. The same bytes every time.
 pub fn permission_table() -> String {
     let row = |first: &str, cells: Vec<&str>| {
-        let mut line = format!("{first:<24}");
+        let mut line = format!("{first:<28}");
         for cell in cells {
             line.push_str(&format!("{cell:<16}"));
         }

@@ -15,10 +15,13 @@ pub use audit::Audit;
 pub use energy::devices::Devices;
 pub use energy::readings::ReadingsSeries;
 pub use engine::{Model, Parts, Projections, ReadModel, SeriesModel};
+pub use platform::account_tenants::AccountTenants;
 pub use platform::accounts::Accounts;
 pub use platform::grants::Grants;
 pub use platform::members::Members;
 pub use platform::modules::Modules;
+pub use platform::services::Services;
+pub use platform::sessions::Sessions;
 pub use platform::tenants::Tenants;
 pub use read::{ReadError, ReadSession, Reader, Scope};
 
@@ -28,6 +31,9 @@ pub fn read_models() -> Vec<Model> {
         Model::of::<Tenants>(),
         Model::of::<Accounts>(),
         Model::of::<Members>(),
+        Model::of::<AccountTenants>(),
+        Model::of::<Sessions>(),
+        Model::of::<Services>(),
         Model::of::<Modules>(),
         Model::of::<Grants>(),
         Model::of::<Devices>(),

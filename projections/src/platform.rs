@@ -1,9 +1,13 @@
-//! The platform itself: tenants, accounts, who is a member of what, modules and who may use them.
+//! The platform itself: tenants, accounts and their sessions, who is a member of what, service accounts, modules and
+//! who may use them.
 
+pub mod account_tenants;
 pub mod accounts;
 pub mod grants;
 pub mod members;
 pub mod modules;
+pub mod services;
+pub mod sessions;
 pub mod tenants;
 
 /// An enumeration that a text column holds.

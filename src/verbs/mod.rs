@@ -1,5 +1,6 @@
 //! One file per verb of the command line.
 
+pub mod admin;
 pub mod backup;
 pub mod config;
 pub mod demo;

@@ -10,6 +10,7 @@ mod combine;
 pub mod cqrs;
 pub mod database;
 pub mod export;
+pub mod identity;
 pub mod journal;
 pub mod keys;
 pub mod metadata;

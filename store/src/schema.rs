@@ -32,6 +32,7 @@ create schema if not exists journal authorization daybook_owner;
 create schema if not exists keys authorization daybook_owner;
 create schema if not exists projection authorization daybook_owner;
 create schema if not exists read authorization daybook_owner;
+create schema if not exists identity authorization daybook_owner;
 ";
 
 #[derive(Debug, thiserror::Error)]

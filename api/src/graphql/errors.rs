@@ -4,6 +4,7 @@ use async_graphql::{Enum, Error, ErrorExtensions, SimpleObject};
 use daybook_app::{Denied, ExecuteError};
 use daybook_domain::Refusal;
 use daybook_store::journal::AppendError;
+use std::time::Duration;
 
 /// What the business refuses. The client can act on it.
 #[derive(SimpleObject, Clone, Debug, PartialEq, Eq)]
@@ -39,7 +40,9 @@ impl<R: Refusal> From<R> for UserError {
 /// What a request can fail with besides the business's refusals.
 #[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Code {
+    Unauthenticated,
     Forbidden,
+    RateLimited,
     NotFound,
     BadUserInput,
     Conflict,
@@ -55,7 +58,9 @@ pub enum Code {
 impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
+            Code::Unauthenticated => "UNAUTHENTICATED",
             Code::Forbidden => "FORBIDDEN",
+            Code::RateLimited => "RATE_LIMITED",
             Code::NotFound => "NOT_FOUND",
             Code::BadUserInput => "BAD_USER_INPUT",
             Code::Conflict => "CONFLICT",
@@ -73,6 +78,12 @@ impl Code {
 /// A GraphQL error with a code.
 pub fn error(code: Code, message: impl Into<String>) -> Error {
     Error::new(message).extend_with(|_, e| e.set("code", code.as_str()))
+}
+
+/// The same error, with the whole seconds after which another try makes sense.
+pub fn with_retry(error: Error, wait: Duration) -> Error {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    error.extend_with(|_, e| e.set("retryAfterS", seconds.max(1)))
 }
 
 /// Logged once, here; the client learns the correlation id only.

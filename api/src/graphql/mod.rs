@@ -20,6 +20,7 @@ pub mod tail;
 use async_graphql::{MergedObject, MergedSubscription, Schema};
 use daybook_app::Executor;
 use daybook_app::energy::Ingest;
+use daybook_app::identity::Identity;
 use daybook_store::journal::recent::Recent;
 use daybook_store::system::SharedSystem;
 use opaque::Opaque;
@@ -41,6 +42,7 @@ pub type DaybookSchema = Schema<Query, Mutation, Subscription>;
 /// What resolvers work with.
 pub struct Parts {
     pub executor: Executor,
+    pub identity: Identity,
     pub ingest: Ingest,
     pub reads: Reads,
     pub opaque: Opaque,

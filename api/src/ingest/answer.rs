@@ -115,6 +115,16 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, detail).with(header::WWW_AUTHENTICATE, "Bearer")
     }
 
+    pub(super) fn unknown_for_now() -> Self {
+        let detail = "who you are cannot be told at the moment: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
+    }
+
+    pub(super) fn foreign_tenant() -> Self {
+        let detail = "`X-Tenant-ID` is not the tenant of the token: leave it out, or switch the tenant";
+        Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, detail)
+    }
+
     pub(super) fn media(detail: &str) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::BAD_USER_INPUT, detail)
     }

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, header};
 use uuid::Uuid;
 
-use super::{AT_LEAST_HEADER, CORRELATION_HEADER, IDEMPOTENCY_HEADER, LAST_EVENT_HEADER};
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, IDEMPOTENCY_HEADER, LAST_EVENT_HEADER, TENANT_HEADER};
 
 /// Names one request in logs, events and error messages. 1–128 letters, digits, `.`, `_`, `:`, `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,6 +75,12 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ()> {
     text.filter(fits).map(Some).ok_or(())
 }
 
+/// Whether `X-Tenant-ID`, if it is there, names this tenant.
+pub(crate) fn is_for(headers: &HeaderMap, tenant: Option<Uuid>) -> bool {
+    let told = || single(headers, TENANT_HEADER).and_then(|text| text.trim().parse().ok());
+    !headers.contains_key(TENANT_HEADER) || tenant.is_none_or(|tenant| told() == Some(tenant))
+}
+
 /// The token of `Authorization: Bearer …`; `None` when the header is missing, doubled or of another scheme.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     bearer_of(single(headers, header::AUTHORIZATION.as_str())?)
@@ -106,6 +112,25 @@ mod tests {
         assert_eq!(bearer_of("bearer  abc "), Some("abc"));
         for other in ["", "Bearer", "Bearer ", "Basic abc", "abc", "Bearer a b", "Bearerabc"] {
             assert_eq!(bearer_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_is_named_is_the_credentials_own() {
+        let own = Uuid::from_u128(7);
+        let told = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(TENANT_HEADER, value.parse().unwrap());
+            }
+            is_for(&headers, Some(own))
+        };
+        let own = own.to_string();
+        assert!(told(&[]) && told(&[&own]) && told(&[&own.to_uppercase()]));
+        for other in
+            [&["00000000-0000-0000-0000-000000000008"][..], &[""], &["*"], &[&own, &own], &[&format!("{own}, x")]]
+        {
+            assert!(!told(other), "{other:?}");
         }
     }
 

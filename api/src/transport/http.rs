@@ -18,9 +18,10 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Authenticate, CORRELATION_HEADER, POSITION_HEADER, Settings, Surroundings, TooOften, Transport,
+    Authenticate, CORRELATION_HEADER, NotAuthenticated, POSITION_HEADER, Settings, Surroundings, TENANT_HEADER,
+    TooOften, Transport,
     caller::Caller,
-    context::{AtLeast, CorrelationId, bearer, idempotency_key},
+    context::{AtLeast, CorrelationId, bearer, idempotency_key, is_for},
     edge::Operation,
     execute,
     fault::{Outcome, code, code_of, coded, internal},
@@ -32,6 +33,8 @@ use super::{
     prepare::{Prepared, prepare},
     sse, ws,
 };
+
+const TENANT_NAME: header::HeaderName = header::HeaderName::from_static(TENANT_HEADER);
 
 /// What to do with a subscription.
 const SUBSCRIBE: &str = "A subscription comes by POST with `Accept: text/event-stream`, or by WebSocket with the \
@@ -147,13 +150,27 @@ async fn serve<E: Executor, A: Authenticate>(
         let allow = if limits.get_queries { "GET, POST" } else { "POST" };
         return Err(Refusal::method("Send a POST with a JSON body").header(header::ALLOW, allow));
     }
-    let known = |token| Some((transport.authenticate.authenticate(token)?, token));
-    let (credential, token) = bearer(&parts.headers).and_then(known).ok_or_else(|| {
-        let message = "No valid credential: send `Authorization: Bearer <token>`";
-        Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message)
-            .header(header::WWW_AUTHENTICATE, "Bearer")
+    let Some(token) = bearer(&parts.headers) else {
+        let is_open = !by_get && !parts.headers.contains_key(header::AUTHORIZATION);
+        let open = transport.settings.open;
+        return if is_open && !open.is_empty() {
+            serve_openly(transport, parts, body, accepted, correlation).await
+        } else {
+            Err(unauthenticated())
+        };
+    };
+    let credential = transport.authenticate.authenticate(token).await.map_err(|why| match why {
+        NotAuthenticated::Unknown => unauthenticated(),
+        NotAuthenticated::Unavailable => {
+            let message = "Who you are cannot be told at the moment: try again";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "1")
+        }
     })?;
     transport.settings.rates.account(A::namespace(&credential), A::tenant(&credential))?;
+    if !is_for(&parts.headers, A::tenant(&credential)) {
+        let message = format!("`{TENANT_HEADER}` is not the tenant of the token: leave it out, or switch the tenant");
+        return Err(Refusal::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message));
+    }
     let mut params = if by_get {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
             .map_err(|error| Refusal::bad(format!("The query string cannot be read: {error}")))?;
@@ -172,13 +189,14 @@ async fn serve<E: Executor, A: Authenticate>(
 
     let prepared = prepare(params, limits);
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
-    let surroundings = Surroundings { credential, correlation: correlation.clone(), at_least, caller };
+    let namespace = A::namespace(&credential);
+    let surroundings =
+        Surroundings { credential: Some(credential), correlation: correlation.clone(), at_least, caller };
     if streams(accepted.stream, &prepared) {
         if by_get {
             return Err(Refusal::method("An event stream comes by POST").header(header::ALLOW, "POST"));
         }
-        let caller = A::namespace(&surroundings.credential);
-        let seat = transport.settings.sockets.seat(caller, admit(&transport.settings)?).map_err(|_| {
+        let seat = transport.settings.sockets.seat(namespace, admit(&transport.settings)?).map_err(|_| {
             let message = "You have too many sockets and event streams open: close one";
             Refusal::new(StatusCode::TOO_MANY_REQUESTS, code::LIMIT_EXCEEDED, message).header(header::RETRY_AFTER, "5")
         })?;
@@ -200,16 +218,56 @@ async fn serve<E: Executor, A: Authenticate>(
         }
         OperationType::Subscription => return Err(Refusal::bad(SUBSCRIBE)),
     }
+    Ok(carry_out(transport, prepared, surroundings, format).await)
+}
+
+fn unauthenticated() -> Refusal {
+    let message = "No valid credential: send `Authorization: Bearer <token>`";
+    Refusal::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, message).header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
+/// Serves who has no credential yet: nothing but the mutations that need none. Whatever else it is, and whatever is wrong
+/// with it, it lacks a credential first.
+async fn serve_openly<E: Executor, A: Authenticate>(
+    transport: &Arc<Transport<E, A>>,
+    parts: &Parts,
+    body: Body,
+    accepted: Accepted,
+    correlation: &CorrelationId,
+) -> Result<Response, Refusal> {
+    let limits = &transport.settings.limits;
+    let Some(format) = accepted.format else { return Err(unauthenticated()) };
+    check_body_type(&parts.headers).map_err(|_| unauthenticated())?;
+    let params = Params::from_json(&read(&parts.headers, body, limits).await?).map_err(|_| unauthenticated())?;
+    match prepare(params, limits) {
+        Ok(prepared) if prepared.is_only(transport.settings.open) => {
+            let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+            let surroundings =
+                Surroundings { credential: None, correlation: correlation.clone(), at_least: None, caller };
+            Ok(carry_out(transport, prepared, surroundings, format).await)
+        }
+        _ => Err(unauthenticated()),
+    }
+}
+
+/// Executes a query or mutation, and answers.
+async fn carry_out<E: Executor, A: Authenticate>(
+    transport: &Transport<E, A>,
+    prepared: Prepared,
+    surroundings: Surroundings<A::Credential>,
+    format: Format,
+) -> Response {
     let name = prepared.request.operation_name.as_deref().map(operation::short);
     let kind = operation::kind(prepared.kind);
+    let correlation = surroundings.correlation.clone();
     let mut running = transport.settings.metrics.begin(kind);
     let outcome =
-        execute(&transport.executor, surroundings.attach(prepared.request), &prepared.order, correlation).await;
+        execute(&transport.executor, surroundings.attach(prepared.request), &prepared.order, &correlation).await;
     let told = outcome.label();
     running.ended(told);
     let mut response = finish(outcome, format);
     response.extensions_mut().insert(Operation { name, kind, outcome: told });
-    Ok(response)
+    response
 }
 
 /// Whether the answer is an event stream: where nothing else is taken or the client prefers it, and for what has more
@@ -351,7 +409,8 @@ async fn upgrade<E: Executor, A: Authenticate>(
     let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
     let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let bearer = bearer(&parts.headers).map(str::to_owned);
-    let peer = ws::Peer { bearer, correlation, at_least, caller, permit };
+    let headers = parts.headers.get_all(TENANT_HEADER).iter().map(|value| (TENANT_NAME, value.clone())).collect();
+    let peer = ws::Peer { bearer, headers, correlation, at_least, caller, permit };
     let limits = settings.limits.socket.clone();
     Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
 }

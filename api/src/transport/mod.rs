@@ -11,7 +11,7 @@
 //!
 //! | | HTTP | an operation on a socket |
 //! |---|---|---|
-//! | credential | `Authorization: Bearer …` | the same in the payload of `connection_init` or in the handshake |
+//! | credential | `Authorization: Bearer …`, and `X-Tenant-ID` must be its tenant | the same in the payload of `connection_init` or in the handshake |
 //! | correlation id | `X-Correlation-Id` | `extensions.correlationId` |
 //! | command id of a lone mutation | `Idempotency-Key` | |
 //! | at least as new as | `Daybook-At-Least` or `extensions.atLeast` | `extensions.atLeast`, else the socket's last write |
@@ -42,7 +42,7 @@ mod sockets;
 mod sse;
 mod ws;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use async_graphql::{Executor, Response};
 use axum::{Router, extract::Request, routing::any};
@@ -52,11 +52,12 @@ use uuid::Uuid;
 
 pub use caller::{Caller, Network, NetworkError};
 pub use context::{AtLeast, CorrelationId};
-pub(crate) use context::{bearer, idempotency_key};
+pub(crate) use context::{bearer, idempotency_key, is_for};
 pub use edge::{Edge, TRACE_HEADER, surround};
 pub(crate) use idempotency::command_id;
 pub use limits::{Limits, SocketLimits};
 pub use listen::{Listening, listening};
+pub(crate) use negotiate::is_json;
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use rate::{RateLimits, Rates, TooOften};
@@ -80,26 +81,55 @@ pub const LAST_EVENT_HEADER: &str = "last-event-id";
 /// The request header that makes a mutation repeatable: the command id of the one mutation in the document.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
+/// The request header that names the tenant a caller means to work in. It widens nothing: it must be the one of the
+/// credential.
+pub const TENANT_HEADER: &str = "x-tenant-id";
+
+/// Why a token lets nobody in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotAuthenticated {
+    /// Nobody holds it, or not any more.
+    Unknown,
+    /// That cannot be told at the moment.
+    Unavailable,
+}
+
+/// Resolves when a token is to be asked about again.
+pub type Stirred = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Who is behind a bearer token.
 pub trait Authenticate: Send + Sync + 'static {
     /// What resolvers find in their context.
     type Credential: Clone + Send + Sync + 'static;
 
-    /// The credential of a token, or `None` when the token is not known. The token is as sent, without `Bearer`.
-    fn authenticate(&self, bearer: &str) -> Option<Self::Credential>;
+    /// The credential of a token. The token is as sent, without `Bearer`.
+    fn authenticate(&self, bearer: &str) -> impl Future<Output = Result<Self::Credential, NotAuthenticated>> + Send;
 
     /// Under whose id the command ids of this caller's `Idempotency-Key`s are made: the same key of another caller is
     /// another command.
     fn namespace(credential: &Self::Credential) -> Uuid;
 
-    /// The tenant whose share of requests this caller uses.
-    fn tenant(credential: &Self::Credential) -> Uuid;
+    /// The tenant that a credential is of, where there are tenants.
+    fn tenant(_credential: &Self::Credential) -> Option<Uuid> {
+        None
+    }
+
+    /// Resolves once something about who is behind the token has changed since this call, or its time is up. Sockets and
+    /// event streams wait for it.
+    fn stirred(&self, _bearer: &str) -> Stirred {
+        Box::pin(std::future::pending())
+    }
+
+    /// Whether one credential allows what another does.
+    fn is_same(_one: &Self::Credential, _other: &Self::Credential) -> bool {
+        true
+    }
 }
 
 impl<A: Authenticate> Authenticate for Arc<A> {
     type Credential = A::Credential;
 
-    fn authenticate(&self, bearer: &str) -> Option<A::Credential> {
+    fn authenticate(&self, bearer: &str) -> impl Future<Output = Result<A::Credential, NotAuthenticated>> + Send {
         self.as_ref().authenticate(bearer)
     }
 
@@ -107,8 +137,16 @@ impl<A: Authenticate> Authenticate for Arc<A> {
         A::namespace(credential)
     }
 
-    fn tenant(credential: &A::Credential) -> Uuid {
+    fn tenant(credential: &A::Credential) -> Option<Uuid> {
         A::tenant(credential)
+    }
+
+    fn stirred(&self, bearer: &str) -> Stirred {
+        self.as_ref().stirred(bearer)
+    }
+
+    fn is_same(one: &A::Credential, other: &A::Credential) -> bool {
+        A::is_same(one, other)
     }
 }
 
@@ -128,6 +166,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// How often an account and its tenant may ask.
     pub rates: Rates,
+    /// Mutations that need no credential: a document of nothing else may come without one, and is executed without one.
+    pub open: &'static [&'static str],
 }
 
 /// `GET` and `POST /graphql`, event streams and the WebSocket upgrade on the same path.
@@ -168,7 +208,8 @@ impl<E: Executor, A: Authenticate> Transport<E, A> {
 
 /// What surrounds an operation.
 struct Surroundings<C> {
-    credential: C,
+    /// None for what needs none.
+    credential: Option<C>,
     correlation: CorrelationId,
     at_least: Option<AtLeast>,
     caller: Caller,
@@ -176,7 +217,11 @@ struct Surroundings<C> {
 
 impl<C: Clone + Send + Sync + 'static> Surroundings<C> {
     fn attach(&self, request: async_graphql::Request) -> async_graphql::Request {
-        let request = request.data(self.credential.clone()).data(self.correlation.clone()).data(self.caller.clone());
+        let request = request.data(self.correlation.clone()).data(self.caller.clone());
+        let request = match &self.credential {
+            Some(credential) => request.data(credential.clone()),
+            None => request,
+        };
         match &self.at_least {
             Some(at_least) => request.data(at_least.clone()),
             None => request,

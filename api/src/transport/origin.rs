@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::{AT_LEAST_HEADER, CORRELATION_HEADER, LAST_EVENT_HEADER, POSITION_HEADER};
+use super::{AT_LEAST_HEADER, CORRELATION_HEADER, LAST_EVENT_HEADER, POSITION_HEADER, TENANT_HEADER};
 
 /// Origins that are welcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,7 @@ impl OriginPolicy {
             CORRELATION_HEADER,
             AT_LEAST_HEADER,
             LAST_EVENT_HEADER,
+            TENANT_HEADER,
         ];
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(move |_, request| policy.admits(&request.headers)))

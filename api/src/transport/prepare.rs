@@ -4,10 +4,10 @@
 //! validate against the schema; the executor does.
 
 use async_graphql::{
-    Name, Request, ServerError, Value, Variables,
+    Name, Positioned, Request, ServerError, Value, Variables,
     parser::{
         parse_query,
-        types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType},
+        types::{DocumentOperations, ExecutableDocument, OperationDefinition, OperationType, Selection},
     },
 };
 
@@ -30,6 +30,25 @@ pub(crate) struct Prepared {
     pub(crate) order: Order,
     /// Where its answers tell their position.
     pub(crate) bookmark: Bookmark,
+    /// Its root fields, where they stand there plainly.
+    roots: Option<Vec<Name>>,
+}
+
+impl Prepared {
+    /// Whether it is a mutation of these fields and nothing else.
+    pub(crate) fn is_only(&self, open: &[&str]) -> bool {
+        let are_open = |roots: &Vec<Name>| !roots.is_empty() && roots.iter().all(|root| open.contains(&root.as_str()));
+        self.kind == OperationType::Mutation && self.roots.as_ref().is_some_and(are_open)
+    }
+}
+
+/// The root fields of an operation; `None` when some of them are in fragments.
+fn plain_roots(operation: &OperationDefinition) -> Option<Vec<Name>> {
+    let name = |item: &Positioned<Selection>| match &item.node {
+        Selection::Field(field) => Some(field.node.name.node.clone()),
+        Selection::FragmentSpread(_) | Selection::InlineFragment(_) => None,
+    };
+    operation.selection_set.node.items.iter().map(name).collect()
 }
 
 /// Prepares the operation that the parameters select.
@@ -60,13 +79,14 @@ pub(crate) fn prepare(params: Params, limits: &Limits) -> Result<Prepared, Serve
     let corrected = rewrite::operation(&document.operations, selected.as_ref()).map(|operation| &operation.node);
     let order = corrected.map_or_else(Order::default, |operation| Order::of(&document, operation));
     let bookmark = corrected.map_or_else(Bookmark::default, |operation| Bookmark::of(&document, operation));
+    let roots = corrected.and_then(plain_roots);
 
     let mut request = Request::new(query).variables(variables);
     request.operation_name = selected.map(|name| name.to_string());
     request.extensions.0 =
         extensions.into_iter().filter_map(|(key, value)| Some((key, Value::from_json(value).ok()?))).collect();
     request.set_parsed_query(document);
-    Ok(Prepared { request, kind, order, bookmark })
+    Ok(Prepared { request, kind, order, bookmark, roots })
 }
 
 fn parse(query: &str, limits: &Limits) -> Result<ExecutableDocument, ServerError> {
@@ -138,6 +158,29 @@ mod tests {
     fn refusal(query: &str) -> ServerError {
         let params = Params { query: query.to_owned(), ..Params::default() };
         prepare(params, &Limits::default()).err().expect("it should be refused")
+    }
+
+    #[test]
+    fn only_a_mutation_of_nothing_else_is_open() {
+        let is_open = |query: &str| {
+            let params = Params { query: query.to_owned(), ..Params::default() };
+            prepare(params, &Limits::default())
+                .unwrap_or_else(|e| panic!("{}", e.message))
+                .is_only(&["login", "refresh"])
+        };
+        assert!(is_open("mutation { login(input: { email: \"a\" }) { a } }"));
+        assert!(is_open("mutation { me: login { a } b: refresh { a } }"));
+        for other in [
+            "{ login { a } }",
+            "subscription { login { a } }",
+            "mutation { login { a } logout { a } }",
+            "mutation { login: logout { a } }",
+            "mutation { __typename }",
+            "mutation { ... on Mutation { login { a } } }",
+            "mutation { ...F } fragment F on Mutation { login { a } }",
+        ] {
+            assert!(!is_open(other), "{other}");
+        }
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub(crate) enum Close {
     Unauthorized,
     #[error("Forbidden")]
     Forbidden,
+    #[error("The token is no longer good: connect again with a new one")]
+    Over,
+    #[error("What you may do has changed: connect again")]
+    Changed,
+    #[error("Who you are cannot be told at the moment: connect again")]
+    Unavailable,
     #[error("Subprotocol not acceptable")]
     Subprotocol,
     #[error("Connection initialisation timeout")]
@@ -60,7 +66,8 @@ impl Close {
             Self::TooMany => 1013,
             Self::Invalid(_) => 4400,
             Self::Unauthorized => 4401,
-            Self::Forbidden => 4403,
+            Self::Forbidden | Self::Over | Self::Changed => 4403,
+            Self::Unavailable => 1013,
             Self::Subprotocol => 4406,
             Self::InitTimeout => 4408,
             Self::SubscriberExists(_) => 4409,

@@ -107,13 +107,13 @@ impl<C: Clock + Clone> Rates<C> {
         self.0.addresses.as_ref().map_or(Ok(()), |keyed| keyed.count(key, "address"))
     }
 
-    /// One operation of an account in a tenant.
+    /// One operation of an account in a tenant, where there are tenants.
     ///
     /// # Errors
     /// [`TooOften`].
-    pub fn account(&self, account: Uuid, tenant: Uuid) -> Result<(), TooOften> {
+    pub fn account(&self, account: Uuid, tenant: Option<Uuid>) -> Result<(), TooOften> {
         self.0.accounts.as_ref().map_or(Ok(()), |keyed| keyed.count(account, "account"))?;
-        self.0.tenants.as_ref().map_or(Ok(()), |keyed| keyed.count(tenant, "tenant"))
+        self.0.tenants.as_ref().zip(tenant).map_or(Ok(()), |(keyed, tenant)| keyed.count(tenant, "tenant"))
     }
 }
 
@@ -195,11 +195,11 @@ mod tests {
         let rates = Rates::with_clock(limits(10), &FakeRelativeClock::default());
         let [loud, quiet, other, tenant, elsewhere] = [1, 2, 3, 4, 5].map(Uuid::from_u128);
         let asked =
-            |account, tenant, times: usize| (0..times).filter(|_| rates.account(account, tenant).is_ok()).count();
+            |account, tenant, times: usize| (0..times).filter(|_| rates.account(account, Some(tenant)).is_ok()).count();
         assert_eq!(asked(loud, elsewhere, 1_000), 50);
-        assert_eq!(rates.account(loud, tenant).unwrap_err().who, "account");
+        assert_eq!(rates.account(loud, Some(tenant)).unwrap_err().who, "account");
         assert_eq!(asked(quiet, tenant, 50), 50, "all of the tenant's");
-        assert_eq!(rates.account(other, tenant).unwrap_err().who, "tenant");
+        assert_eq!(rates.account(other, Some(tenant)).unwrap_err().who, "tenant");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! last position. The protocol's single connection mode is absent: it needs state between requests, and a socket
 //! serves the same end.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use async_graphql::{Executor, ServerError};
 use axum::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Authenticate, Surroundings, Transport,
+    Authenticate, NotAuthenticated, Surroundings, Transport,
     context::{AtLeast, CorrelationId},
     fault::Outcome,
     operation::{Runner, Speak, Task},
@@ -30,6 +30,9 @@ use super::{
     resume::Bookmark,
     sockets::Seat,
 };
+
+/// How long until a token is asked about again that could not be.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Who asked, and what belongs to the stream for as long as it is open.
 pub(super) struct Peer {
@@ -49,7 +52,8 @@ pub(super) fn open<E: Executor, A: Authenticate>(
     let (answers, waiting) = mpsc::channel(transport.settings.limits.socket.send_buffer_messages.max(1));
     let (events, written) = mpsc::channel(1);
     let Peer { bearer, seat } = peer;
-    let feed = Feed { transport: transport.clone(), bearer, correlation: surroundings.correlation.clone(), events };
+    let (correlation, credential) = (surroundings.correlation.clone(), surroundings.credential.clone());
+    let feed = Feed { transport: transport.clone(), bearer, credential, correlation, events };
     let operation = async move {
         match prepared {
             Ok(mut prepared) => {
@@ -134,9 +138,11 @@ enum End {
 }
 
 /// Puts the events of one stream where the connection takes them.
-struct Feed<E, A> {
+struct Feed<E, A: Authenticate> {
     transport: Arc<Transport<E, A>>,
     bearer: String,
+    /// What the token allowed when the stream was opened.
+    credential: Option<A::Credential>,
     correlation: CorrelationId,
     events: mpsc::Sender<Event>,
 }
@@ -146,6 +152,7 @@ impl<E: Executor, A: Authenticate> Feed<E, A> {
         let every = self.transport.settings.limits.socket.ping_interval;
         let stopping = self.transport.stopping();
         tokio::pin!(stopping);
+        let mut stirred = self.transport.authenticate.stirred(&self.bearer);
         // At once as well: it takes the headers through proxies that wait for a body.
         let mut comments = interval_at(Instant::now(), every);
         comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,17 +164,34 @@ impl<E: Executor, A: Authenticate> Feed<E, A> {
                     Some(events) => self.send_all(events).await,
                     None => Err(End::Complete),
                 },
-                _ = comments.tick() => {
-                    if self.transport.authenticate.authenticate(&self.bearer).is_none() {
-                        Err(End::Over)
-                    } else {
-                        self.send(Event::default().comment("")).await
+                () = &mut stirred => {
+                    stirred = self.transport.authenticate.stirred(&self.bearer);
+                    match self.is_good().await {
+                        Ok(true) => Ok(()),
+                        Ok(false) => Err(End::Over),
+                        Err(_) => {
+                            stirred = Box::pin(tokio::time::sleep(ASK_AGAIN));
+                            Ok(())
+                        }
                     }
+                }
+                _ = comments.tick() => match self.is_good().await {
+                    Ok(false) => Err(End::Over),
+                    Ok(true) | Err(_) => self.send(Event::default().comment("")).await,
                 }
             };
             if let Err(end) = step {
                 return end;
             }
+        }
+    }
+
+    /// Whether the token is still good, and for the same.
+    async fn is_good(&self) -> Result<bool, NotAuthenticated> {
+        match self.transport.authenticate.authenticate(&self.bearer).await {
+            Ok(now) => Ok(self.credential.as_ref().is_some_and(|before| A::is_same(before, &now))),
+            Err(NotAuthenticated::Unknown) => Ok(false),
+            Err(unavailable) => Err(unavailable),
         }
     }
 

@@ -8,6 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_graphql::{Executor, ServerError};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -15,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Authenticate, Params, Surroundings, Transport,
+    Authenticate, NotAuthenticated, Params, Stirred, Surroundings, Transport,
     caller::Caller,
-    context::{AtLeast, CorrelationId, bearer_of},
+    context::{AtLeast, CorrelationId, bearer_of, is_for},
     fault::{Outcome, code, coded, too_often},
     limits::SocketLimits,
     operation::{Runner, Speak, Task},
@@ -25,6 +26,8 @@ use super::{
     sockets::Seat,
 };
 
+/// How long until a token is asked about again that could not be.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// How long a close frame may take to be answered.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -32,6 +35,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Peer {
     /// The token of the handshake, for clients that can send headers.
     pub(super) bearer: Option<String>,
+    /// Those of the handshake that name a tenant.
+    pub(super) headers: HeaderMap,
     pub(super) correlation: CorrelationId,
     pub(super) at_least: Option<AtLeast>,
     pub(super) caller: Caller,
@@ -58,6 +63,8 @@ pub(super) async fn run<E: Executor, A: Authenticate>(transport: Arc<Transport<E
         transport,
         socket,
         token: None,
+        credential: None,
+        stirred: Box::pin(std::future::pending()),
         seat: None,
         at_least: peer.at_least.clone(),
         peer,
@@ -161,6 +168,10 @@ struct Session<E, A: Authenticate> {
     /// Set by `connection_init`. Asked again for every operation and at every ping, so that a token which is revoked
     /// ends its sockets too.
     token: Option<String>,
+    /// What the token allowed when it was asked about last.
+    credential: Option<A::Credential>,
+    /// When it is to be asked about again, before the next ping.
+    stirred: Stirred,
     /// Held to the end.
     seat: Option<Seat>,
     /// What this socket has written last, or the handshake asked for.
@@ -191,14 +202,16 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                         None => Err(End::Drop),
                     }
                 }
+                () = &mut self.stirred => self.ask_again().await,
                 Some(answer) = waiting.recv() => self.deliver(answer, &limits).await,
                 _ = pings.tick() => {
                     if heard.elapsed() > limits.ping_interval * 2 {
                         Err(End::Drop)
-                    } else if self.token.is_some() && self.credential().is_none() {
-                        Err(Close::Forbidden.into())
                     } else {
-                        self.send(Message::Ping(no_payload()), &limits).await
+                        match self.ask_again().await {
+                            Ok(()) => self.send(Message::Ping(no_payload()), &limits).await,
+                            end => end,
+                        }
                     }
                 }
             };
@@ -221,9 +234,16 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                 if self.token.is_some() {
                     return Err(Close::TooManyInits.into());
                 }
-                self.token = self.token_of(&payload);
-                let credential = self.credential().ok_or(Close::Forbidden)?;
+                let token = self.token_of(&payload).ok_or(Close::Forbidden)?;
+                // Before the question, so that nothing can change unnoticed between it and the wait.
+                self.stirred = self.transport.authenticate.stirred(&token);
+                let credential = self.transport.authenticate.authenticate(&token).await.map_err(refused)?;
+                if !is_for(&self.peer.headers, A::tenant(&credential)) {
+                    return Err(Close::Forbidden.into());
+                }
+                self.token = Some(token);
                 self.sit(&credential)?;
+                self.credential = Some(credential);
                 self.say(&Outgoing::ConnectionAck, limits).await
             }
             Incoming::Ping(payload) => self.say(&Outgoing::Pong { payload }, limits).await,
@@ -236,7 +256,8 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                 if self.token.is_none() {
                     return Err(Close::Unauthorized.into());
                 }
-                let credential = self.credential().ok_or(Close::Forbidden)?;
+                self.ask_again().await?;
+                let credential = self.credential.clone().ok_or(Close::Forbidden)?;
                 if self.operations.contains_key(id.as_str()) {
                     return Err(Close::SubscriberExists(id).into());
                 }
@@ -259,8 +280,20 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         }
     }
 
-    fn credential(&self) -> Option<A::Credential> {
-        self.transport.authenticate.authenticate(self.token.as_deref()?)
+    /// Whether the token is still good, and for the same.
+    async fn ask_again(&mut self) -> Result<(), End> {
+        let Some(token) = self.token.clone() else { return Ok(()) };
+        self.stirred = self.transport.authenticate.stirred(&token);
+        match self.transport.authenticate.authenticate(&token).await {
+            Ok(now) if self.credential.as_ref().is_some_and(|before| A::is_same(before, &now)) => Ok(()),
+            // What runs was begun with what was allowed before.
+            Ok(_) => Err(Close::Changed.into()),
+            Err(NotAuthenticated::Unknown) => Err(Close::Over.into()),
+            Err(NotAuthenticated::Unavailable) => {
+                self.stirred = Box::pin(tokio::time::sleep(ASK_AGAIN));
+                Ok(())
+            }
+        }
     }
 
     /// Counts the socket as its caller's.
@@ -296,8 +329,12 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
             speak: Voice { id: id.clone(), number: self.started },
             answers: self.answers.clone(),
         };
-        let surroundings =
-            Surroundings { credential, correlation, at_least: self.at_least.clone(), caller: self.peer.caller.clone() };
+        let surroundings = Surroundings {
+            credential: Some(credential),
+            correlation,
+            at_least: self.at_least.clone(),
+            caller: self.peer.caller.clone(),
+        };
         let operation = Operation { number: self.started, _task: Task::spawn(runner.run(params, surroundings)) };
         self.operations.insert(id, operation);
     }
@@ -332,6 +369,14 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
                 Err(End::Drop)
             }
         }
+    }
+}
+
+/// The close of a socket that is not let in.
+fn refused(why: NotAuthenticated) -> Close {
+    match why {
+        NotAuthenticated::Unknown => Close::Forbidden,
+        NotAuthenticated::Unavailable => Close::Unavailable,
     }
 }
 

@@ -5,12 +5,15 @@ use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
+use daybook_app::identity::heard::{self, Heard};
+use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
 use daybook_app::{Credential, Executor};
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use daybook_projections::engine::Options;
 use daybook_projections::{Projections, read_models};
 use daybook_store::access::{AccessLog, AccessOptions};
 use daybook_store::database::Role as Session;
+use daybook_store::identity::Secrets;
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::recent::Recent;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
@@ -19,6 +22,13 @@ use daybook_testing::{TestDatabase, system};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
+
+/// Hashes that are cheap, so that tests are quick.
+pub(crate) fn options() -> IdentityOptions {
+    let mut options = IdentityOptions::default();
+    (options.hash.memory_kib, options.hash.passes) = (64, 1);
+    options
+}
 
 pub(crate) struct World {
     pub(crate) schema: DaybookSchema,
@@ -30,7 +40,13 @@ pub(crate) struct World {
 }
 
 pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
-    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None }
+    Credential {
+        actor: Actor { id: actor, kind: ActorKind::Account },
+        tenant: home,
+        roles: vec![role],
+        session: None,
+        scopes: None,
+    }
 }
 
 pub(crate) fn platform() -> Credential {
@@ -57,6 +73,10 @@ pub(crate) fn refusals(payload: &Value) -> Vec<(&str, Value)> {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(options()).await
+    }
+
+    pub(crate) async fn with(options: IdentityOptions) -> Self {
         let db = TestDatabase::new().await;
         let (journal, _) = db.journal().await;
         let directory = tempfile::tempdir().unwrap();
@@ -74,9 +94,22 @@ impl World {
             },
             &read_models(),
         );
-        let executor = Executor::new(journal, sealer.clone(), files.clone(), system());
+        let heard = Arc::new(Heard::default());
+        let executor = Executor::new(journal, sealer.clone(), files.clone(), system()).heard_by(heard.clone());
+        // Ends with the test.
+        heard::follow(heard.clone(), recent.clone());
         let (access, _) = AccessLog::start(db.database(), system(), files.derive("test"), AccessOptions::default());
+        let identity = Identity::new(IdentityParts {
+            executor: executor.clone(),
+            heard,
+            secrets: Secrets::new(db.database().pool(Session::Writer, 4, "")),
+            access: access.clone(),
+            journal: db.identity,
+            options,
+        })
+        .unwrap();
         let parts = Arc::new(Parts {
+            identity,
             ingest: Ingest::new(executor.clone()),
             executor,
             reads: Reads::new(db.database(), &projections),

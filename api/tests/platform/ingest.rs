@@ -2,7 +2,7 @@
 
 use crate::harness::{World, admin, id};
 use daybook_api::ingest::{self, Limits};
-use daybook_api::transport::{Authenticate, RateLimits, Rates};
+use daybook_api::transport::{Authenticate, NotAuthenticated, RateLimits, Rates};
 use daybook_app::Credential;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ struct Everybody(Credential);
 impl Authenticate for Everybody {
     type Credential = Credential;
 
-    fn authenticate(&self, _bearer: &str) -> Option<Credential> {
-        Some(self.0.clone())
+    async fn authenticate(&self, _bearer: &str) -> Result<Credential, NotAuthenticated> {
+        Ok(self.0.clone())
     }
 
     fn namespace(credential: &Credential) -> Uuid {
         credential.actor.id
     }
 
-    fn tenant(credential: &Credential) -> Uuid {
-        credential.tenant.0
+    fn tenant(credential: &Credential) -> Option<Uuid> {
+        Some(credential.tenant.0)
     }
 }
 

@@ -2,7 +2,12 @@
 
 mod grants;
 mod harness;
+mod identity;
 mod ingest;
+mod keys;
+mod passwords;
 mod people;
+mod refreshing;
+mod site;
 mod stale;
 mod strangers;

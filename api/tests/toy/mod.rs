@@ -16,8 +16,8 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, OriginPolicy, POSITION_HEADER, RateLimits, Rates, Settings, Sockets,
-    SpecNulls, listening, router,
+    AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, RateLimits, Rates,
+    Settings, Sockets, SpecNulls, listening, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -33,15 +33,12 @@ struct Tokens(Shared);
 impl Authenticate for Tokens {
     type Credential = Caller;
 
-    fn authenticate(&self, bearer: &str) -> Option<Caller> {
-        (bearer == TOKEN && !self.0.revoked.load(SeqCst)).then_some(Caller("toy"))
+    async fn authenticate(&self, bearer: &str) -> Result<Caller, NotAuthenticated> {
+        let is_good = bearer == TOKEN && !self.0.revoked.load(SeqCst);
+        if is_good { Ok(Caller("toy")) } else { Err(NotAuthenticated::Unknown) }
     }
 
     fn namespace(_: &Caller) -> Uuid {
-        Uuid::nil()
-    }
-
-    fn tenant(_: &Caller) -> Uuid {
         Uuid::nil()
     }
 }
@@ -324,6 +321,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         shutdown,
         metrics: Metrics::new(0),
         rates: Rates::new(setup.rates),
+        open: &[],
     };
     let app = router(schema, Tokens(state.clone()), settings);
     tokio::spawn(async move { axum::serve(listener, app).await });

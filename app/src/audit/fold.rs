@@ -2,7 +2,7 @@
 
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
-use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Tenant};
+use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Service, Session, Tenant};
 use daybook_domain::upcast::Origin;
 use daybook_store::codec::{self, CodecError};
 use serde::Serialize;
@@ -47,7 +47,9 @@ type Fresh = fn() -> Box<dyn Folded>;
 const FOLDS: &[(&str, Fresh)] = &[
     ("tenant", new::<Tenant>),
     ("account", new::<Account>),
+    ("session", new::<Session>),
     ("membership", new::<Membership>),
+    ("service", new::<Service>),
     ("module", new::<Module>),
     ("grant", new::<AccessGrant>),
     ("projection", new::<Projection>),

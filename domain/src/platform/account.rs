@@ -1,11 +1,13 @@
 //! An account: the one login identity of a person, whatever tenants they work in. Its stream lives in the
 //! platform's tenant.
 //!
-//! It knows nothing of tenants and roles (that is a membership) nor of passwords and sessions. That its e-mail
+//! It knows nothing of tenants and their roles (that is a membership). Of its password it knows only which one is in
+//! force, and of its sessions only that those of before have ended. That its e-mail
 //! address is nobody else's is the journal's to check, by the keys that [`Account::keys`] names. Its personal
 //! fields are the account's own: their subject is the account's id, so that one key erases the person.
 
 mod state;
+mod values;
 
 #[cfg(test)]
 mod properties;
@@ -14,11 +16,12 @@ mod tests;
 
 pub use crate::value::{EmailAddress, Name, Reason};
 pub use state::{Account, Profile};
+pub use values::PlatformRole;
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 use crate::context::Context;
-use crate::ids::PLATFORM_TENANT;
+use crate::ids::{CredentialId, PLATFORM_TENANT};
 use crate::personal::Personal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,11 +33,35 @@ pub const EMAIL_KEY: &str = "account.email";
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AccountCommand {
-    Register { email: Personal<EmailAddress>, name: Personal<Name> },
-    Rename { name: Personal<Name> },
-    ChangeEmail { email: Personal<EmailAddress> },
-    Deactivate { reason: Reason },
+    Register {
+        email: Personal<EmailAddress>,
+        name: Personal<Name>,
+    },
+    Rename {
+        name: Personal<Name>,
+    },
+    ChangeEmail {
+        email: Personal<EmailAddress>,
+    },
+    Deactivate {
+        reason: Reason,
+    },
     Reactivate,
+    /// The password itself is kept elsewhere, under this id.
+    SetPassword {
+        credential: CredentialId,
+    },
+    GrantPlatformRole {
+        role: PlatformRole,
+    },
+    RevokePlatformRole {
+        role: PlatformRole,
+    },
+    /// `generation`: of the sessions to come, one more than that of those to end.
+    RevokeSessions {
+        generation: u64,
+        reason: Reason,
+    },
 }
 
 impl Guarded for AccountCommand {
@@ -45,6 +72,10 @@ impl Guarded for AccountCommand {
             Self::ChangeEmail { .. } => Action::AccountChangeEmail,
             Self::Deactivate { .. } => Action::AccountDeactivate,
             Self::Reactivate => Action::AccountReactivate,
+            Self::SetPassword { .. } => Action::AccountSetPassword,
+            Self::GrantPlatformRole { .. } => Action::AccountGrantPlatformRole,
+            Self::RevokePlatformRole { .. } => Action::AccountRevokePlatformRole,
+            Self::RevokeSessions { .. } => Action::AccountRevokeSessions,
         }
     }
 }
@@ -64,6 +95,19 @@ pub enum AccountEvent {
     Deactivated { reason: Reason },
     /// The account may be used again.
     Reactivated {},
+    /// The account has a new password, and every session of before has ended. The password is kept elsewhere, hashed,
+    /// under this id.
+    PasswordSet { credential: CredentialId },
+    /// The account has a role in the whole platform.
+    PlatformRoleGranted { role: PlatformRole },
+    /// The account has a role in the whole platform no longer.
+    PlatformRoleRevoked { role: PlatformRole },
+    /// Every session of before has ended.
+    SessionsRevoked {
+        /// Of the sessions to come; those of a lower one have ended.
+        generation: u64,
+        reason: Reason,
+    },
 }
 
 impl cqrs_es::DomainEvent for AccountEvent {
@@ -74,6 +118,10 @@ impl cqrs_es::DomainEvent for AccountEvent {
             Self::EmailChanged { .. } => "email_changed",
             Self::Deactivated { .. } => "deactivated",
             Self::Reactivated {} => "reactivated",
+            Self::PasswordSet { .. } => "password_set",
+            Self::PlatformRoleGranted { .. } => "platform_role_granted",
+            Self::PlatformRoleRevoked { .. } => "platform_role_revoked",
+            Self::SessionsRevoked { .. } => "sessions_revoked",
         };
         format!("platform.account.{event}")
     }
@@ -104,6 +152,8 @@ pub enum AccountError {
     EmailErased,
     #[error("the name was erased; give another one")]
     NameErased,
+    #[error("the sessions of the account have been revoked since; look at them again")]
+    OtherGeneration,
 }
 
 impl Refusal for AccountError {
@@ -116,6 +166,7 @@ impl Refusal for AccountError {
             Self::ForeignEmail | Self::ForeignName => "ACCOUNT_FOREIGN_SUBJECT",
             Self::EmailErased => "ACCOUNT_EMAIL_ERASED",
             Self::NameErased => "ACCOUNT_NAME_ERASED",
+            Self::OtherGeneration => "ACCOUNT_OTHER_SESSIONS",
         }
     }
 
@@ -123,7 +174,11 @@ impl Refusal for AccountError {
         match self {
             Self::ForeignEmail | Self::EmailErased => &["email"],
             Self::ForeignName | Self::NameErased => &["name"],
-            Self::NotRegistered | Self::AlreadyRegistered | Self::Deactivated | Self::ForeignStream => &[],
+            Self::NotRegistered
+            | Self::AlreadyRegistered
+            | Self::Deactivated
+            | Self::ForeignStream
+            | Self::OtherGeneration => &[],
         }
     }
 }
@@ -164,16 +219,48 @@ impl EventSourced for Account {
                 own_email(context, &email)?;
                 Ok(vec![E::EmailChanged { email }])
             }
-            (Deactivated { .. }, C::Rename { .. } | C::ChangeEmail { .. }) => Err(Refused::Deactivated),
+            (Active { profile }, C::SetPassword { credential }) if profile.password == Some(credential) => already_so(),
+            (Active { .. }, C::SetPassword { credential }) => Ok(vec![E::PasswordSet { credential }]),
+            (Active { profile }, C::GrantPlatformRole { role }) => match profile.platform_roles.contains(&role) {
+                true => already_so(),
+                false => Ok(vec![E::PlatformRoleGranted { role }]),
+            },
+            (
+                Deactivated { .. },
+                C::Rename { .. } | C::ChangeEmail { .. } | C::SetPassword { .. } | C::GrantPlatformRole { .. },
+            ) => Err(Refused::Deactivated),
+
+            // What takes something away is done to whoever it is, so that it does not come back with them.
+            (Active { profile } | Deactivated { profile, .. }, C::RevokePlatformRole { role }) => {
+                match profile.platform_roles.contains(&role) {
+                    true => Ok(vec![E::PlatformRoleRevoked { role }]),
+                    false => already_so(),
+                }
+            }
+            (Active { profile } | Deactivated { profile, .. }, C::RevokeSessions { generation, reason }) => {
+                match generation.checked_sub(profile.generation) {
+                    None | Some(0) => already_so(),
+                    Some(1) => Ok(vec![E::SessionsRevoked { generation, reason }]),
+                    Some(_) => Err(Refused::OtherGeneration),
+                }
+            }
 
             (Active { .. }, C::Deactivate { reason }) => Ok(vec![E::Deactivated { reason }]),
             (Deactivated { .. }, C::Deactivate { .. }) => already_so(),
             (Deactivated { .. }, C::Reactivate) => Ok(vec![E::Reactivated {}]),
             (Active { .. }, C::Reactivate) => already_so(),
 
-            (Absent, C::Rename { .. } | C::ChangeEmail { .. } | C::Deactivate { .. } | C::Reactivate) => {
-                Err(Refused::NotRegistered)
-            }
+            (
+                Absent,
+                C::Rename { .. }
+                | C::ChangeEmail { .. }
+                | C::Deactivate { .. }
+                | C::Reactivate
+                | C::SetPassword { .. }
+                | C::GrantPlatformRole { .. }
+                | C::RevokePlatformRole { .. }
+                | C::RevokeSessions { .. },
+            ) => Err(Refused::NotRegistered),
         }
     }
 
@@ -193,7 +280,13 @@ impl EventSourced for Account {
                     }
                 }
                 // A deactivated account keeps its address: it may come back, and nobody else may take its place.
-                AccountEvent::Renamed { .. } | AccountEvent::Deactivated { .. } | AccountEvent::Reactivated {} => {}
+                AccountEvent::Renamed { .. }
+                | AccountEvent::Deactivated { .. }
+                | AccountEvent::Reactivated {}
+                | AccountEvent::PasswordSet { .. }
+                | AccountEvent::PlatformRoleGranted { .. }
+                | AccountEvent::PlatformRoleRevoked { .. }
+                | AccountEvent::SessionsRevoked { .. } => {}
             }
         }
         changes
@@ -203,7 +296,12 @@ impl EventSourced for Account {
 /// The form in which two spellings of one address are the same. Providers that tell case apart in the local part are
 /// unheard of, while people who type it in another case are not.
 fn email_key(email: &Personal<EmailAddress>) -> Option<String> {
-    email.value().map(|email| email.as_str().to_lowercase())
+    email.value().map(key_of_email)
+}
+
+/// The unique key that an address is found by.
+pub fn key_of_email(email: &EmailAddress) -> String {
+    email.as_str().to_lowercase()
 }
 
 fn own_email(context: &Context, email: &Personal<EmailAddress>) -> Result<(), AccountError> {

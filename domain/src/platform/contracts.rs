@@ -1,14 +1,14 @@
-//! The contracts of the platform's events: tenants, accounts, memberships, modules and grants.
+//! The contracts of the platform's events: tenants, accounts, sessions, memberships, service accounts, modules and grants.
 //!
 //! Nothing ever leaves this list: see [`crate::registry`].
 
-use super::{AccessGrant, Account, Membership, Module, Projection, Tenant};
+use super::{AccessGrant, Account, Membership, Module, Projection, Service, Session, Tenant};
 use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
 use serde_json::{Value, json};
 
 /// Every version of every event here. A new one is one entry; `cargo run -- schemas` does the rest.
 pub(crate) fn event_contracts() -> Vec<EventContract> {
-    [tenants(), accounts(), memberships(), modules(), grants(), projections()].concat()
+    [tenants(), accounts(), sessions(), memberships(), services(), modules(), grants(), projections()].concat()
 }
 
 fn tenants() -> Vec<EventContract> {
@@ -79,6 +79,91 @@ fn accounts() -> Vec<EventContract> {
         ),
         event::<Account>("deactivated", "1", INTERNAL, vec![json!({"reason": "Left the company"})]),
         event::<Account>("reactivated", "1", INTERNAL, vec![json!({})]),
+        event::<Account>(
+            "password_set",
+            "1",
+            INTERNAL,
+            vec![json!({"credential": "0198f000-0000-7000-8000-000000000003"})],
+        ),
+        event::<Account>("platform_role_granted", "1", INTERNAL, vec![json!({"role": "platform_admin"})]),
+        event::<Account>("platform_role_revoked", "1", INTERNAL, vec![json!({"role": "platform_admin"})]),
+        event::<Account>(
+            "sessions_revoked",
+            "1",
+            INTERNAL,
+            vec![json!({"generation": 3, "reason": "The laptop was stolen"})],
+        ),
+    ]
+}
+
+/// As accounts.
+fn sessions() -> Vec<EventContract> {
+    const ACCOUNT: &str = "0198f000-0000-7000-8000-000000000001";
+    const TENANT: &str = "0198f000-0000-7000-8000-000000000004";
+    const MEMBERSHIP: &str = "6f7a2b1e-0000-5000-8000-000000000001";
+    let started = |tenant: &str| {
+        json!({
+            "account": ACCOUNT,
+            "tenant": tenant,
+            "method": "password",
+            "account_generation": 1,
+            "expires_at": "2026-01-08T00:00:00Z",
+        })
+    };
+    let mut in_a_tenant = started(TENANT);
+    in_a_tenant["membership"] = json!(MEMBERSHIP);
+    vec![
+        event::<Session>("started", "1", INTERNAL, vec![in_a_tenant, started("daeb0000-0000-8000-8000-000000000001")]),
+        event::<Session>("refreshed", "1", INTERNAL, vec![json!({"generation": 1})]),
+        event::<Session>(
+            "tenant_switched",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"tenant": TENANT, "membership": MEMBERSHIP}),
+                json!({"tenant": "daeb0000-0000-8000-8000-000000000001"}),
+            ],
+        ),
+        event::<Session>(
+            "ended",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"how": "logged_out"}),
+                json!({"how": {"revoked": {"reason": "The laptop was stolen"}}}),
+                json!({"how": {"revoked": {}}}),
+                json!({"how": "reuse_detected"}),
+                json!({"how": "expired"}),
+            ],
+        ),
+    ]
+}
+
+fn services() -> Vec<EventContract> {
+    const OLD: &str = "0198f000-0000-7000-8000-000000000005";
+    const NEW: &str = "0198f000-0000-7000-8000-000000000006";
+    vec![
+        event::<Service>("registered", "1", PUBLIC, vec![json!({"name": "Meter reader", "roles": ["member"]})]),
+        event::<Service>(
+            "key_issued",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"key": OLD, "scopes": ["device.list", "readings.record"], "expires_at": "2027-01-01T00:00:00Z"}),
+                json!({"key": OLD, "scopes": ["readings.record"]}),
+            ],
+        ),
+        event::<Service>(
+            "key_rotated",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"old": OLD, "new": NEW, "overlap_until": "2026-12-02T00:00:00Z", "expires_at": "2027-12-01T00:00:00Z"}),
+                json!({"old": OLD, "new": NEW, "overlap_until": "2026-12-02T00:00:00Z"}),
+            ],
+        ),
+        event::<Service>("key_revoked", "1", PUBLIC, vec![json!({"key": OLD, "reason": "Published by mistake"})]),
+        event::<Service>("deactivated", "1", PUBLIC, vec![json!({"reason": "The meters are read otherwise"})]),
     ]
 }
 

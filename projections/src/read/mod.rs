@@ -13,7 +13,7 @@ pub use keyset::{Keyset, SortKey};
 pub use page::{Direction, Limit, Page, Slice};
 
 use crate::engine::{LIFE, Lanes, Life, Progress, ReadModel, SeriesModel};
-use daybook_domain::TenantId;
+use daybook_domain::{AccountId, TenantId};
 use daybook_store::database::{Database, DatabaseError, Held, Pool, Role};
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -24,6 +24,8 @@ use tokio_postgres::types::ToSql;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scope {
     Tenant(TenantId),
+    /// An account's own, in whatever tenant, in the read models that are its to see.
+    Account(AccountId),
     /// Every tenant's, in the read models that are the platform's to see.
     Platform,
 }
@@ -33,7 +35,8 @@ impl Scope {
     fn lanes(self) -> Lanes {
         match self {
             Scope::Tenant(tenant) => Lanes::Of(tenant),
-            Scope::Platform => Lanes::All,
+            // Its rows are of many tenants.
+            Scope::Account(_) | Scope::Platform => Lanes::All,
         }
     }
 }
@@ -119,16 +122,18 @@ impl Reader {
 
     async fn open(&self, scope: Scope) -> Result<ReadSession, ReadError> {
         let object = self.pool.get().await?;
-        let (tenant, platform) = match scope {
-            Scope::Tenant(tenant) => (tenant.to_string(), "off"),
-            Scope::Platform => (String::new(), "on"),
+        let (tenant, account, platform) = match scope {
+            Scope::Tenant(tenant) => (tenant.to_string(), String::new(), "off"),
+            Scope::Account(account) => (String::new(), account.to_string(), "off"),
+            Scope::Platform => (String::new(), String::new(), "on"),
         };
         // Repeatable read: rows, pointers and what was purged all belong together, and the
         // snapshot, held to the end, keeps the tables behind the pointers from being dropped.
-        // Both values are made here, so they need no quoting.
+        // The values are made here, so they need no quoting.
         let begin = format!(
             "begin isolation level repeatable read, read only;
-             select set_config('app.tenant', '{tenant}', true), set_config('app.platform', '{platform}', true)"
+             select set_config('app.tenant', '{tenant}', true), set_config('app.account', '{account}', true),
+                    set_config('app.platform', '{platform}', true)"
         );
         let mut session =
             ReadSession { object: Some(object), scope, versions: HashMap::new(), life: None, taken_back: Vec::new() };

@@ -8,6 +8,7 @@ mod filters;
 mod harness;
 mod lanes;
 mod parking;
+mod people;
 mod platform;
 mod platform_pages;
 mod reading;

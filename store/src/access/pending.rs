@@ -23,11 +23,18 @@ pub enum AttemptKind {
     UnknownToken,
     /// A page of a foreign origin that wanted a socket.
     ForeignOrigin,
+    /// A login with a wrong password, or of nobody.
+    FailedLogin,
 }
 
 impl AttemptKind {
-    pub const ALL: &'static [AttemptKind] =
-        &[AttemptKind::Command, AttemptKind::Read, AttemptKind::UnknownToken, AttemptKind::ForeignOrigin];
+    pub const ALL: &'static [AttemptKind] = &[
+        AttemptKind::Command,
+        AttemptKind::Read,
+        AttemptKind::UnknownToken,
+        AttemptKind::ForeignOrigin,
+        AttemptKind::FailedLogin,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +42,7 @@ impl AttemptKind {
             AttemptKind::Read => "read",
             AttemptKind::UnknownToken => "unknown_token",
             AttemptKind::ForeignOrigin => "foreign_origin",
+            AttemptKind::FailedLogin => "failed_login",
         }
     }
 }

@@ -76,6 +76,9 @@ async fn a_reader_reaches_nothing_past_the_policies() {
         "select * from journal.lease",
         "select * from keys.subject_keys",
         "select * from keys.tenant_keys",
+        "select * from identity.passwords",
+        "select * from identity.refresh_tokens",
+        "select * from identity.api_keys",
         "insert into journal.events select * from journal.events",
         "insert into journal.batches select * from journal.batches",
         "insert into projection.live values ('tenants', 9)",
@@ -108,6 +111,11 @@ async fn the_writer_makes_no_tables_and_changes_no_guards() {
         "set session_replication_role = replica",
         "delete from keys.subject_keys",
         "update keys.tenant_keys set wrapped = wrapped",
+        "create table identity.mine (a int)",
+        "update identity.passwords set account_id = account_id",
+        "update identity.refresh_tokens set expires_at = expires_at",
+        "update identity.api_keys set hash = hash",
+        "delete from identity.api_keys",
     ] {
         let refused = writer.batch_execute(sql).await.expect_err(sql);
         assert_eq!(code(&refused), SqlState::INSUFFICIENT_PRIVILEGE, "{sql}: {refused:?}");
@@ -127,6 +135,9 @@ async fn the_projector_reads_everything_and_writes_no_event() {
         "update journal.lease set epoch = 99",
         "update journal.commands set hash_key = null",
         "update keys.subject_keys set wrapped = null",
+        "select * from identity.passwords",
+        "select * from identity.refresh_tokens",
+        "select * from identity.api_keys",
         "select journal.ensure_partitions(100000)",
     ] {
         let refused = projector.query(sql, &[]).await.expect_err(sql);

@@ -23,7 +23,7 @@ async fn shape(superuser: &Client) -> Vec<String> {
         .query(
             "select n.nspname || '.' || c.relname || ' ' || c.relkind::text || ' ' || coalesce(c.relacl::text, '')
              from pg_class c join pg_namespace n on n.oid = c.relnamespace
-             where n.nspname in ('journal', 'keys', 'projection', 'read')
+             where n.nspname in ('journal', 'keys', 'projection', 'read', 'identity')
              union all select tgrelid::regclass || ' ' || tgname from pg_trigger where not tgisinternal
              union all select to_jsonb(m)::text from journal.migrations m
              union all select to_jsonb(i)::text from journal.identity i

@@ -25,6 +25,8 @@ pub enum DeniedKind {
     UnknownToken,
     /// A web page of a foreign origin that wanted a socket. In the platform's log.
     ForeignOrigin,
+    /// A login with a wrong password, or of nobody. In the platform's log.
+    FailedLogin,
 }
 
 impl From<DeniedKind> for AttemptKind {
@@ -34,6 +36,7 @@ impl From<DeniedKind> for AttemptKind {
             DeniedKind::Read => Self::Read,
             DeniedKind::UnknownToken => Self::UnknownToken,
             DeniedKind::ForeignOrigin => Self::ForeignOrigin,
+            DeniedKind::FailedLogin => Self::FailedLogin,
         }
     }
 }
@@ -45,6 +48,7 @@ impl From<AttemptKind> for DeniedKind {
             AttemptKind::Read => Self::Read,
             AttemptKind::UnknownToken => Self::UnknownToken,
             AttemptKind::ForeignOrigin => Self::ForeignOrigin,
+            AttemptKind::FailedLogin => Self::FailedLogin,
         }
     }
 }
@@ -55,9 +59,9 @@ pub struct DeniedAttempt {
     pub kind: DeniedKind,
     /// Who tried; null for unknown callers, and in a minute with too many to tell apart.
     pub actor: Option<Uuid>,
-    /// The permission that was missing, e.g. `tenant.rename`; `authenticate` or `connect` where it did not come to that.
+    /// The permission that was missing, e.g. `tenant.rename`; `authenticate`, `login` or `connect` where it did not come to that.
     pub action: String,
-    /// What it was aimed at: a tenant's id, 8 digits of a token's keyed hash, or an origin. Null in a minute with too
+    /// What it was aimed at: a tenant's id, 8 digits of the keyed hash of a token or of an e-mail address, or an origin. Null in a minute with too
     /// many to tell apart.
     pub target: Option<String>,
     pub first_at: DateTime<Utc>,

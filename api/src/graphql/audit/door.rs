@@ -4,7 +4,7 @@
 
 use crate::graphql::errors;
 use crate::graphql::request::{credential, parts};
-use crate::transport::{Authenticate, OriginPolicy};
+use crate::transport::{Authenticate, NotAuthenticated, OriginPolicy, Stirred};
 use async_graphql::{Context, Error, Result};
 use axum::{
     Router,
@@ -77,9 +77,9 @@ impl<A> Watched<A> {
 impl<A: Authenticate> Authenticate for Watched<A> {
     type Credential = A::Credential;
 
-    fn authenticate(&self, bearer: &str) -> Option<A::Credential> {
-        let credential = self.inner.authenticate(bearer);
-        if credential.is_none() {
+    async fn authenticate(&self, bearer: &str) -> Result<A::Credential, NotAuthenticated> {
+        let credential = self.inner.authenticate(bearer).await;
+        if matches!(credential, Err(NotAuthenticated::Unknown)) {
             self.access.record(Attempt {
                 kind: AttemptKind::UnknownToken,
                 tenant: PLATFORM_TENANT,
@@ -95,8 +95,16 @@ impl<A: Authenticate> Authenticate for Watched<A> {
         A::namespace(credential)
     }
 
-    fn tenant(credential: &A::Credential) -> Uuid {
+    fn tenant(credential: &A::Credential) -> Option<Uuid> {
         A::tenant(credential)
+    }
+
+    fn stirred(&self, bearer: &str) -> Stirred {
+        self.inner.stirred(bearer)
+    }
+
+    fn is_same(one: &A::Credential, other: &A::Credential) -> bool {
+        A::is_same(one, other)
     }
 }
 

@@ -11,7 +11,7 @@ use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, Result, S
 use chrono::{DateTime, Utc};
 use daybook_app::authorize;
 use daybook_domain::personal::Personal;
-use daybook_domain::platform::{Account as AccountAggregate, AccountCommand};
+use daybook_domain::platform::{Account as AccountAggregate, AccountCommand, PlatformRole};
 use daybook_domain::value::{EmailAddress, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId};
 use daybook_projections::engine::Lanes;
@@ -124,7 +124,7 @@ filter_input! {
 #[graphql(complex)]
 pub struct AccountPayload {
     #[graphql(flatten)]
-    receipt: Receipt,
+    pub(super) receipt: Receipt,
 }
 
 #[ComplexObject]
@@ -195,6 +195,10 @@ account_inputs! {
     }
     /// An account to reactivate.
     ReactivateAccountInput {}
+    /// An account to make an administrator of the platform.
+    GrantPlatformAdminInput {}
+    /// An account that is to be no administrator of the platform any more.
+    RevokePlatformAdminInput {}
 }
 
 struct Target {
@@ -284,6 +288,26 @@ impl AccountMutation {
         #[graphql(desc = "The account.")] input: ReactivateAccountInput,
     ) -> Result<AccountPayload> {
         carry_out(ctx, input.target(), Ok(AccountCommand::Reactivate)).await
+    }
+
+    /// Makes somebody an administrator of the whole platform. The platform's alone.
+    async fn grant_platform_admin(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The account.")] input: GrantPlatformAdminInput,
+    ) -> Result<AccountPayload> {
+        let command = AccountCommand::GrantPlatformRole { role: PlatformRole::PlatformAdmin };
+        carry_out(ctx, input.target(), Ok(command)).await
+    }
+
+    /// Takes that away again; it counts at once. The platform's alone.
+    async fn revoke_platform_admin(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The account.")] input: RevokePlatformAdminInput,
+    ) -> Result<AccountPayload> {
+        let command = AccountCommand::RevokePlatformRole { role: PlatformRole::PlatformAdmin };
+        carry_out(ctx, input.target(), Ok(command)).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! The platform itself: tenants, accounts, members, modules, and who may use what.
+//! The platform itself: tenants, accounts and their sessions, members, service accounts, modules, and who may use what.
 
 pub mod accounts;
 pub mod granted;
@@ -6,8 +6,11 @@ pub mod granting;
 pub mod grants;
 pub mod loaders;
 pub mod manifests;
+pub mod me;
 pub mod members;
 pub mod modules;
+pub mod services;
+pub mod sessions;
 mod target;
 pub mod tenants;
 
@@ -20,6 +23,9 @@ pub struct PlatformQuery(
     members::MemberQuery,
     modules::ModuleQuery,
     granted::GrantQuery,
+    me::MeQuery,
+    sessions::SessionQuery,
+    services::ServiceAccountQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -29,6 +35,8 @@ pub struct PlatformMutation(
     members::MemberMutation,
     modules::ModuleMutation,
     granting::GrantMutation,
+    sessions::SessionMutation,
+    services::ServiceAccountMutation,
 );
 
 #[derive(MergedSubscription, Default)]

@@ -33,6 +33,10 @@ fn any_command() -> impl Strategy<Value = AccountCommand> {
         4 => any_email().prop_map(|email| C::ChangeEmail { email }),
         1 => "[a-c]".prop_map(|text| C::Deactivate { reason: reason(&text) }),
         1 => Just(C::Reactivate),
+        1 => (0..3u128).prop_map(|n| C::SetPassword { credential: CredentialId(Uuid::from_u128(n)) }),
+        1 => Just(C::GrantPlatformRole { role: PlatformRole::PlatformAdmin }),
+        1 => Just(C::RevokePlatformRole { role: PlatformRole::PlatformAdmin }),
+        1 => (0..4u64).prop_map(|generation| C::RevokeSessions { generation, reason: reason("x") }),
     ]
 }
 
@@ -45,6 +49,10 @@ fn any_event() -> impl Strategy<Value = AccountEvent> {
         any_email().prop_map(|email| E::EmailChanged { email }),
         Just(E::Deactivated { reason: reason("x") }),
         Just(E::Reactivated {}),
+        (0..3u128).prop_map(|n| E::PasswordSet { credential: CredentialId(Uuid::from_u128(n)) }),
+        Just(E::PlatformRoleGranted { role: PlatformRole::PlatformAdmin }),
+        Just(E::PlatformRoleRevoked { role: PlatformRole::PlatformAdmin }),
+        (0..4u64).prop_map(|generation| E::SessionsRevoked { generation, reason: reason("x") }),
     ]
 }
 

@@ -1,8 +1,10 @@
 //! The state of an account, folded from its events. It judges nothing: what happened, happened.
 
-use super::{AccountEvent, EmailAddress, Name, Reason};
+use super::{AccountEvent, EmailAddress, Name, PlatformRole, Reason};
+use crate::ids::CredentialId;
 use crate::personal::Personal;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// An account as its events have made it. Snapshots hold its JSON form, personal fields sealed as in events.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -19,11 +21,23 @@ pub enum Account {
     },
 }
 
-/// Who the person is.
+/// Who the person is, and how they come in.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Profile {
     pub email: Personal<EmailAddress>,
     pub name: Personal<Name>,
+    /// The password in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<CredentialId>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub platform_roles: BTreeSet<PlatformRole>,
+    /// Of the sessions that may go on; those of a lower one have ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Account {
@@ -39,7 +53,10 @@ impl Account {
     pub(super) fn apply_event(&mut self, event: AccountEvent) {
         use {Account::*, AccountEvent as E};
         *self = match (std::mem::take(self), event) {
-            (_, E::Registered { email, name }) => Active { profile: Profile { email, name } },
+            (_, E::Registered { email, name }) => {
+                let (password, platform_roles, generation) = (None, BTreeSet::new(), 0);
+                Active { profile: Profile { email, name, password, platform_roles, generation } }
+            }
             (Active { profile } | Deactivated { profile, .. }, E::Deactivated { reason }) => {
                 Deactivated { profile, reason }
             }
@@ -57,6 +74,17 @@ impl Profile {
         match event {
             E::Renamed { name } => self.name = name,
             E::EmailChanged { email } => self.email = email,
+            E::PasswordSet { credential } => {
+                self.password = Some(credential);
+                self.generation = self.generation.saturating_add(1);
+            }
+            E::PlatformRoleGranted { role } => {
+                self.platform_roles.insert(role);
+            }
+            E::PlatformRoleRevoked { role } => {
+                self.platform_roles.remove(&role);
+            }
+            E::SessionsRevoked { generation, .. } => self.generation = self.generation.max(generation),
             // These change the account's state, not its profile.
             E::Registered { .. } | E::Deactivated { .. } | E::Reactivated {} => {}
         }

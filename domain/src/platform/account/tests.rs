@@ -19,6 +19,13 @@ account.changeEmail        ACCOUNT_NOT_REGISTERED  email_changed               A
 account.changeEmail-same   ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
 account.deactivate         ACCOUNT_NOT_REGISTERED  deactivated                 already-so
 account.reactivate         ACCOUNT_NOT_REGISTERED  already-so                  reactivated
+account.setPassword        ACCOUNT_NOT_REGISTERED  password_set                ACCOUNT_DEACTIVATED
+account.setPassword-same   ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
+account.grantPlatformRole       ACCOUNT_NOT_REGISTERED  already-so             ACCOUNT_DEACTIVATED
+account.revokePlatformRole      ACCOUNT_NOT_REGISTERED  platform_role_revoked  platform_role_revoked
+account.revokeSessions          ACCOUNT_NOT_REGISTERED  sessions_revoked       sessions_revoked
+account.revokeSessions-same     ACCOUNT_NOT_REGISTERED  already-so             already-so
+account.revokeSessions-far      ACCOUNT_NOT_REGISTERED  ACCOUNT_OTHER_SESSIONS  ACCOUNT_OTHER_SESSIONS
 ";
 
 pub(super) fn context() -> Context {
@@ -41,6 +48,17 @@ fn registered() -> AccountEvent {
     AccountEvent::Registered { email: email("Ada@example.com"), name: name("Ada") }
 }
 
+const CREDENTIAL: CredentialId = CredentialId(Uuid::from_u128(7));
+
+/// Registered, with a password and a role.
+fn in_use() -> Vec<AccountEvent> {
+    vec![
+        registered(),
+        AccountEvent::PasswordSet { credential: CREDENTIAL },
+        AccountEvent::PlatformRoleGranted { role: PlatformRole::PlatformAdmin },
+    ]
+}
+
 fn command_of(row: &str) -> AccountCommand {
     use AccountCommand as C;
     match row {
@@ -52,6 +70,13 @@ fn command_of(row: &str) -> AccountCommand {
         "account.changeEmail-same" => C::ChangeEmail { email: email("Ada@example.com") },
         "account.deactivate" => C::Deactivate { reason: reason("another reason") },
         "account.reactivate" => C::Reactivate,
+        "account.setPassword" => C::SetPassword { credential: CredentialId(Uuid::from_u128(8)) },
+        "account.setPassword-same" => C::SetPassword { credential: CREDENTIAL },
+        "account.grantPlatformRole" => C::GrantPlatformRole { role: PlatformRole::PlatformAdmin },
+        "account.revokePlatformRole" => C::RevokePlatformRole { role: PlatformRole::PlatformAdmin },
+        "account.revokeSessions" => C::RevokeSessions { generation: 2, reason: reason("lost") },
+        "account.revokeSessions-same" => C::RevokeSessions { generation: 1, reason: reason("lost") },
+        "account.revokeSessions-far" => C::RevokeSessions { generation: 3, reason: reason("lost") },
         other => panic!("no command for the row {other}"),
     }
 }
@@ -59,8 +84,8 @@ fn command_of(row: &str) -> AccountCommand {
 fn history_of(column: &str) -> Vec<AccountEvent> {
     match column {
         "absent" => vec![],
-        "active" => vec![registered()],
-        "deactivated" => vec![registered(), AccountEvent::Deactivated { reason: reason("left") }],
+        "active" => in_use(),
+        "deactivated" => [in_use(), vec![AccountEvent::Deactivated { reason: reason("left") }]].concat(),
         other => panic!("no history for the column {other}"),
     }
 }
@@ -168,6 +193,25 @@ fn a_deactivated_account_keeps_its_address() {
     assert_eq!(active.keys(&[AccountEvent::Deactivated { reason: reason("left") }]), []);
     let deactivated: Account = fold(history_of("deactivated"));
     assert_eq!(deactivated.keys(&[AccountEvent::Reactivated {}]), []);
+}
+
+#[test]
+fn a_new_password_ends_the_sessions_of_before() {
+    let before: Account = fold(vec![registered()]);
+    let after: Account = fold(vec![registered(), AccountEvent::PasswordSet { credential: CREDENTIAL }]);
+    let generation = |account: &Account| account.profile().map(|profile| profile.generation);
+    assert_eq!((generation(&before), generation(&after)), (Some(0), Some(1)));
+}
+
+#[test]
+fn a_platform_role_is_granted_once_and_is_gone_when_revoked() {
+    let role = PlatformRole::PlatformAdmin;
+    given(vec![registered()])
+        .when(AccountCommand::GrantPlatformRole { role })
+        .then_expect_events(vec![AccountEvent::PlatformRoleGranted { role }]);
+    given(vec![registered()]).when(AccountCommand::RevokePlatformRole { role }).then_expect_events(vec![]);
+    let back = [history_of("active"), vec![AccountEvent::PlatformRoleRevoked { role }]].concat();
+    assert!(fold::<Account>(back).profile().is_some_and(|profile| profile.platform_roles.is_empty()));
 }
 
 #[test]

@@ -151,7 +151,12 @@ pub(super) fn folded(row: Option<AccountRow>, happened: AccountEvent, event: &Op
                     row.status = AccountStatus::Active;
                     row.deactivated_reason = None;
                 }
-                E::Registered { .. } => {}
+                // These change how the person comes in.
+                E::PasswordSet { .. }
+                | E::PlatformRoleGranted { .. }
+                | E::PlatformRoleRevoked { .. }
+                | E::SessionsRevoked { .. }
+                | E::Registered { .. } => {}
             }
             row
         }

@@ -41,7 +41,7 @@ pub struct MemberRow {
 }
 
 /// In the order of the fields.
-pub(super) const COLUMNS: &[&str] = &[
+pub(in super::super) const COLUMNS: &[&str] = &[
     "tenant_id",
     "membership_id",
     "account_id",
@@ -57,7 +57,7 @@ pub(super) const COLUMNS: &[&str] = &[
 
 impl MemberRow {
     /// From [`COLUMNS`].
-    pub(super) fn from_row(row: &Row) -> Result<Self, ReadError> {
+    pub(in super::super) fn from_row(row: &Row) -> Result<Self, ReadError> {
         let roles: Vec<&str> = row.get(3);
         let role = |text: &&str| TenantRole::parse(text).map_err(|_| ReadError::Damaged { read_model: "members" });
         Ok(MemberRow {

@@ -1,0 +1,235 @@
+//! Passwords: set, imported, changed; and what guessing gets.
+
+use crate::harness::{options, platform};
+use crate::site::{FIXED, PASSWORD, Site, text};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::time::Duration;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn an_imported_password_is_known_and_hashed_anew_at_the_first_login() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    // Of "U*U", with a cost of 5: a published test vector.
+    let bcrypt = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    let fields = "account { id }";
+    let import = json!({ "account": ada.account, "hash": bcrypt });
+    let done = site.world.mutate(&platform(), "setPassword", import, fields).await;
+    assert_eq!(done["userErrors"], json!([]));
+    let login = |password: &str| {
+        let body = json!({ "email": ada.email, "password": password, "tenant": tenant });
+        site.post("/auth/login", body)
+    };
+    let stored = async || -> Vec<String> {
+        let superuser = site.world.db.superuser().await;
+        let sql = "select hash from identity.passwords where account_id = $1";
+        superuser.query(sql, &[&ada.account]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!(stored().await, [bcrypt]);
+    assert_eq!(login(PASSWORD).await.status, 401);
+    assert_eq!(login("U*U").await.status, 200);
+    let hashes = stored().await;
+    assert!(hashes.len() == 1 && hashes[0].starts_with("$argon2id$"), "{hashes:?}");
+    assert_eq!(login("U*U").await.status, 200);
+    for wrong in
+        [json!({ "account": ada.account, "hash": "plain" }), json!({ "account": ada.account, "password": "short" })]
+    {
+        let refused = site.world.mutate(&platform(), "setPassword", wrong, fields).await;
+        assert_eq!(refused["userErrors"].as_array().unwrap().len(), 1, "{refused}");
+    }
+    let unknown = json!({ "account": Uuid::nil(), "password": PASSWORD });
+    let refused = site.world.mutate(&platform(), "setPassword", unknown, fields).await;
+    assert_eq!(refused["userErrors"][0]["code"], "ACCOUNT_NOT_REGISTERED");
+}
+
+#[tokio::test]
+async fn a_password_that_is_set_again_under_the_same_command_is_set_once() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let set = async |password: &str| {
+        let input = json!({ "account": ada.account, "password": password, "clientMutationId": Uuid::from_u128(77) });
+        site.world.mutate(&platform(), "setPassword", input, "account { id }").await
+    };
+    assert_eq!(set("first horse battery").await["deduplicated"], json!(false));
+    // Whatever it is now: the command has been carried out.
+    for password in ["first horse battery", "other horse battery"] {
+        assert_eq!(set(password).await["deduplicated"], json!(true));
+    }
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, "first horse battery").await.status, 200);
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, "other horse battery").await.status, 401);
+}
+
+#[tokio::test]
+async fn no_password_hash_or_token_is_in_an_event() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let tokens = site.login(&ada).await;
+    let refreshed = site.post("/auth/refresh", json!({ "refreshToken": tokens["refreshToken"] })).await;
+    let superuser = site.world.db.superuser().await;
+    let hash: String = superuser.query_one("select hash from identity.passwords", &[]).await.unwrap().get(0);
+    let events: Vec<String> = superuser
+        .query("select event_type || payload || metadata from journal.events", &[])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let all = events.join("\n");
+    assert!(all.contains("platform.account.password_set") && all.contains("platform.session.refreshed"));
+    let secret = |token: &Value| token.as_str().unwrap()[30..].to_owned();
+    for secret in [
+        PASSWORD.to_owned(),
+        hash.rsplit('$').next().unwrap().to_owned(),
+        secret(&tokens["refreshToken"]),
+        secret(&refreshed.body["refreshToken"]),
+        tokens["accessToken"].as_str().unwrap().rsplit('.').next().unwrap().to_owned(),
+    ] {
+        assert!(!all.contains(&secret));
+    }
+    // Nor is any token in the tables.
+    let kept: String =
+        superuser.query_one("select string_agg(t::text, '') from identity.refresh_tokens t", &[]).await.unwrap().get(0);
+    assert!(!kept.contains("dbr_") && kept.len() < 400, "{kept}");
+}
+
+#[tokio::test]
+async fn a_changed_password_ends_every_session_and_gives_a_new_one() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let (here, there) = (site.login(&ada).await, site.login(&ada).await);
+    let change = async |current: &str, new: &str| {
+        let input = json!({ "current": current, "new": new });
+        site.mutate(text(&here, "accessToken"), "changePassword", input, "tokens { accessToken tenant }").await
+    };
+    assert_eq!(change("wrong horse battery", "another horse battery").await.code(), "UNAUTHENTICATED");
+    assert_eq!(change(PASSWORD, "short").await.body["data"]["a"]["userErrors"][0]["code"], "TOO_SHORT");
+    let changed = change(PASSWORD, "another horse battery").await;
+    let fresh = &changed.body["data"]["a"]["tokens"];
+    assert_eq!(fresh["tenant"], json!(tenant), "{}", changed.body);
+    for old in [&here, &there] {
+        assert_eq!(site.asks(text(old, "accessToken")).await, 401);
+        assert_eq!(site.post("/auth/refresh", json!({ "refreshToken": old["refreshToken"] })).await.status, 401);
+    }
+    assert_eq!(site.asks(text(fresh, "accessToken")).await, 200);
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, PASSWORD).await.status, 401);
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, "another horse battery").await.status, 200);
+}
+
+/// Attack 28, at the login.
+#[tokio::test]
+async fn attack_28_an_unknown_address_and_a_wrong_password_are_told_alike() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let gone = site.person(2, tenant, "MEMBER").await;
+    let deactivate = json!({ "id": gone.account, "reason": "left" });
+    site.world.mutate(&platform(), "deactivateAccount", deactivate, "account { id }").await;
+    let without = site.world.account(3).await;
+    let mut told = HashSet::new();
+    for (email, password) in [
+        (ada.email.as_str(), "wrong horse battery"),
+        (ada.email.as_str(), ""),
+        ("nobody@x.example", PASSWORD),
+        ("no address", PASSWORD),
+        (gone.email.as_str(), PASSWORD),
+        ("ada3@x.example", PASSWORD),
+    ] {
+        let mut answer = site.login_from("192.0.2.1", email, password).await;
+        assert_eq!(answer.status, 401, "{email}");
+        answer.body["correlationId"] = json!(null);
+        told.insert(answer.body.to_string());
+    }
+    assert_eq!(told.len(), 1, "{told:?} of {without}");
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_where_it_comes_from_and_locks_nobody_out() {
+    let mut options = options();
+    // So that a slow machine does not get over the wait while it is looked at.
+    options.throttle.account.first = Duration::from_secs(60);
+    let site = Site::with(options).await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    for _ in 0..5 {
+        assert_eq!(site.login_from("192.0.2.66", &ada.email, "wrong horse battery").await.status, 401);
+    }
+    // Also with the right one now: who waits is not told more than who does not.
+    let held = site.login_from("192.0.2.66", &ada.email, PASSWORD).await;
+    assert_eq!((held.status, held.code()), (429, "RATE_LIMITED"), "{}", held.body);
+    let wait: u64 = held.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    let query = "mutation($e: String!) { login(input: { email: $e, password: \"x\" }) { tokens { session } } }";
+    let request = site.http.post(site.url("/graphql")).header("x-forwarded-for", "192.0.2.66");
+    let held = Site::sent(request.json(&json!({ "query": query, "variables": { "e": ada.email } }))).await;
+    let extensions = &held.body["errors"][0]["extensions"];
+    assert!(extensions["code"] == "RATE_LIMITED" && extensions["retryAfterS"].is_u64(), "{}", held.body);
+    // Its owner, from elsewhere.
+    assert_eq!(site.login_from("198.51.100.7", &ada.email, PASSWORD).await.status, 200);
+    // What failed is in the access log, counted, and not in the journal.
+    let superuser = site.world.db.superuser().await;
+    let since = std::time::Instant::now();
+    let sql = "select coalesce(sum(count), 0)::bigint from projection.denied_attempts
+               where kind = 'failed_login' and actor = $1";
+    while superuser.query_one(sql, &[&ada.account]).await.unwrap().get::<_, i64>(0) != 5 {
+        assert!(since.elapsed() < Duration::from_secs(20), "they are not written down");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let query = "{ deniedAttempts(filter: { kind: { eq: FAILED_LOGIN } }) { nodes { action actor target count } } }";
+    let shown = site.graphql(Some(FIXED), query, json!({})).await;
+    let node = &shown.body["data"]["deniedAttempts"]["nodes"][0];
+    assert_eq!((&node["action"], node["target"].as_str().map(str::len)), (&json!("login"), Some(8)), "{}", shown.body);
+}
+
+#[tokio::test]
+async fn fifty_log_in_at_once_and_nobody_else_waits_for_them() {
+    let mut options = options();
+    // As dear as in use, so that they really queue; optimised, as in use.
+    options.hash = daybook_app::identity::passwords::HashOptions::default();
+    let site = Site::with(options).await;
+    let tenant = site.world.tenant("Acme").await;
+    let mut people = Vec::new();
+    for n in 0..50 {
+        people.push(site.person(n, tenant, "MEMBER").await);
+    }
+    let logins = futures_util::future::join_all(people.iter().map(|person| site.login(person)));
+    tokio::pin!(logins);
+    let mut answered = 0;
+    let tokens = loop {
+        tokio::select! {
+            tokens = &mut logins => break tokens,
+            // Another caller, one question after the other, all the while.
+            status = site.asks(FIXED) => {
+                assert_eq!(status, 200);
+                answered += 1;
+            }
+        }
+    };
+    assert_eq!(tokens.len(), 50);
+    assert!(answered >= 50, "{answered} answers while 50 logged in");
+    let sessions: HashSet<&str> = tokens.iter().map(|tokens| text(tokens, "session")).collect();
+    assert_eq!(sessions.len(), 50);
+}
+
+#[tokio::test]
+async fn when_too_many_log_in_at_once_the_rest_is_told_to_come_back() {
+    let mut options = options();
+    options.hash.memory_kib = 64 * 1_024;
+    options.hash.queue_max = 2;
+    let site = Site::with(options).await;
+    let tries = (0..20).map(|n| {
+        let site = &site;
+        async move { site.login_from(&format!("192.0.2.{n}"), "nobody@x.example", PASSWORD).await }
+    });
+    let answers = futures_util::future::join_all(tries).await;
+    let busy: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    assert!(!busy.is_empty());
+    for answer in &answers {
+        assert!([401, 503].contains(&answer.status), "{}", answer.body);
+    }
+    assert!(busy.iter().all(|answer| answer.code() == "UNAVAILABLE" && answer.headers.contains_key("retry-after")));
+}

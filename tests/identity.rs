@@ -1,0 +1,184 @@
+//! Administrators from the command line, and sessions that end on every node.
+
+mod support;
+
+use daybook_testing::TestServer;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+use support::{Server, daybook};
+
+const PASSWORD: &str = "correct horse battery";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `daybook admin create`, with the password on standard input.
+fn create(server: &Server, email: &str, password: &str) -> Output {
+    let mut command = daybook(server.home());
+    command.args(["admin", "create", "--email", email, "--name", "Ada Lovelace"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It may have ended before it has read anything.
+    let _ = writeln!(child.stdin.take().unwrap(), "{password}");
+    child.wait_with_output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+async fn post(url: &str, token: Option<&str>, body: Value) -> (u16, Value) {
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let mut request = client.post(url).json(&body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+/// The access token of a new session.
+async fn login(server: &Server, email: &str) -> String {
+    let (status, body) = post(&server.url("/auth/login"), None, json!({ "email": email, "password": PASSWORD })).await;
+    assert_eq!(status, 200, "{body}");
+    body["accessToken"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_administrator_is_made_while_the_server_runs_and_while_it_does_not() {
+    let mut server = Server::start(&[]).await;
+    let output = create(&server, "ada@example.com", PASSWORD);
+    assert!(output.status.success(), "{}", said(&output));
+    let token = login(&server, "ada@example.com").await;
+    let tenants = json!({ "query": "{ tenants { totalCount } me { account { name } platform } }" });
+    let (_, body) = post(&server.graphql_url(), Some(&token), tenants).await;
+    assert_eq!(body["data"]["me"], json!({ "account": { "name": "Ada Lovelace" }, "platform": true }), "{body}");
+
+    let again = create(&server, "ADA@example.com", PASSWORD);
+    assert_eq!(again.status.code(), Some(1), "{}", said(&again));
+    assert!(said(&again).contains("already") && said(&again).contains("grantPlatformAdmin"), "{}", said(&again));
+    let short = create(&server, "grace@example.com", "short");
+    assert_eq!(short.status.code(), Some(2), "{}", said(&short));
+    assert!(said(&short).contains("at least 10 characters"), "{}", said(&short));
+    let address = create(&server, "grace", PASSWORD);
+    assert!(address.status.code() == Some(2) && said(&address).contains("--email"), "{}", said(&address));
+
+    server.stop().await;
+    let file = server.home().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let output = daybook(server.home())
+        .args(["admin", "create", "--email", "grace@example.com", "--password-file"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    server.start_again().await;
+    login(&server, "grace@example.com").await;
+    // A session goes on over a restart.
+    let (status, body) =
+        post(&server.graphql_url(), Some(&token), json!({ "query": "{ mySessions { current } }" })).await;
+    assert_eq!((status, &body["data"]["mySessions"][0]["current"]), (200, &json!(true)), "{body}");
+    assert!(!server.log().contains(PASSWORD));
+    server.stop().await;
+    assert!(server.verify().await);
+}
+
+/// Two nodes of one journal.
+struct Scene {
+    first: Server,
+    second: Server,
+    // Stopped last.
+    _database: TestServer,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let database = TestServer::start(&[("max_connections", "200")]).await;
+        let first = Server::start_on(&database.url(), None).await;
+        let second = Server::start_on(&database.url(), Some(&first)).await;
+        Scene { first, second, _database: database }
+    }
+}
+
+/// A field of a mutation, asked by the administrator of the configuration.
+async fn mutate(server: &Server, field: &str, input: Value, fields: &str) -> Value {
+    let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
+    let query =
+        format!("mutation($i: {upper}Input!) {{ a: {field}(input: $i) {{ {fields} userErrors {{ message }} }} }}");
+    let body = json!({ "query": query, "variables": { "i": input } });
+    let (_, answer) = post(&server.graphql_url(), Some(&server.token()), body).await;
+    assert!(answer.get("errors").is_none(), "{answer}");
+    assert_eq!(answer["data"]["a"]["userErrors"], json!([]), "{answer}");
+    answer["data"]["a"].clone()
+}
+
+async fn asks(server: &Server, token: &str) -> (u16, Value) {
+    post(&server.graphql_url(), Some(token), json!({ "query": "{ me { session tenant } }" })).await
+}
+
+/// Waits until a token is refused.
+async fn refused(server: &Server, token: &str) {
+    let since = Instant::now();
+    while asks(server, token).await.0 != 401 {
+        assert!(since.elapsed() < PATIENCE, "still let in: {}", server.log_tail());
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_ended_on_one_node_is_over_on_the_other_within_a_second() {
+    let scene = Scene::new().await;
+    let made =
+        mutate(&scene.first, "registerAccount", json!({ "name": "Ada", "email": "ada@example.com" }), "account { id }")
+            .await;
+    let id = &made["account"]["id"];
+    mutate(&scene.first, "grantPlatformAdmin", json!({ "id": id }), "position").await;
+    mutate(&scene.first, "setPassword", json!({ "account": id, "password": PASSWORD }), "position").await;
+    for (here, there) in [(&scene.first, &scene.second), (&scene.second, &scene.first)] {
+        let token = login(here, "ada@example.com").await;
+        // Either knows it at once.
+        let mut session = Value::Null;
+        for node in [here, there] {
+            let (status, body) = asks(node, &token).await;
+            assert_eq!(status, 200, "{body}");
+            session = body["data"]["me"]["session"].clone();
+        }
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let request = client.post(there.graphql_url()).bearer_auth(&token).header("accept", "text/event-stream");
+        let query = json!({ "query": "subscription { events { __typename } }" });
+        let mut stream = request.json(&query).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        mutate(here, "revokeSession", json!({ "id": session, "reason": "lost" }), "ended").await;
+        let since = Instant::now();
+        let over = async { while stream.chunk().await.ok().flatten().is_some() {} };
+        tokio::time::timeout(PATIENCE, over).await.expect("the stream ends");
+        let stream_took = since.elapsed();
+        refused(there, &token).await;
+        eprintln!("the stream ended after {stream_took:.0?}, requests were refused after {:.0?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_on_one_node_is_refused_by_the_other_within_a_second() {
+    let scene = Scene::new().await;
+    let made = mutate(&scene.first, "registerTenant", json!({ "name": "Acme", "plan": "FREE" }), "tenant { id }").await;
+    let tenant = &made["tenant"]["id"];
+    let input = json!({ "tenant": tenant, "name": "Meter reader", "roles": ["MEMBER"] });
+    let made = mutate(&scene.first, "registerServiceAccount", input, "serviceAccount { id }").await;
+    let service = &made["serviceAccount"]["id"];
+    for (here, there) in [(&scene.first, &scene.second), (&scene.second, &scene.first)] {
+        let input = json!({ "tenant": tenant, "id": service, "scopes": ["tenant.read"] });
+        let made = mutate(here, "issueApiKey", input, "key keyId").await;
+        let key = made["key"].as_str().unwrap();
+        for node in [here, there] {
+            assert_eq!(asks(node, key).await.0, 200);
+        }
+        let input = json!({ "tenant": tenant, "id": service, "key": made["keyId"], "reason": "published" });
+        mutate(here, "revokeApiKey", input, "position").await;
+        let since = Instant::now();
+        refused(there, key).await;
+        eprintln!("the key was refused after {:.0?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        assert_eq!(asks(here, key).await.0, 401);
+    }
+}
