@@ -258,13 +258,16 @@ impl Server {
         };
         let router = transport::router(schema, tokens.clone(), settings)
             .merge(auth::router(auth))
-            .merge(ingest::router(parts, tokens, ingest::Limits::default()))
-            .merge(health::router(Health {
-                standing: journal.standing(),
-                elsewhere: journal.elsewhere(),
-                projections: projections.clone(),
-                optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
-            }))
+            .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default()))
+            .merge(health::router(
+                Health {
+                    standing: journal.standing(),
+                    elsewhere: journal.elsewhere(),
+                    projections: projections.clone(),
+                    optional: relaying.iter().map(|(relay, _)| away(relay)).collect(),
+                },
+                tokens,
+            ))
             .merge(metrics::router(
                 metrics.clone(),
                 metrics::Sources {

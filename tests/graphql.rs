@@ -257,9 +257,21 @@ async fn only_the_credential_says_who_asks_and_where() {
     let server = Server::start_configured(&config).await;
     let mut client =
         Client { http: reqwest::Client::new(), url: server.graphql_url(), token: "platform-platform-platform".into() };
+    let platform = "platform-platform-platform";
     let (other, _) = client.register("B").await;
 
     client.token = "member-of-a-member-of-a".into();
+    // How the node is doing inside is the platform's alone.
+    for (token, details) in [("", false), ("nobody-nobody-nobody", false), (&client.token, false), (platform, true)] {
+        let asked = client.http.get(client.url.replace("/graphql", "/health/ready")).bearer_auth(token).send().await;
+        let health: Value = asked.unwrap().json().await.unwrap();
+        assert_eq!(health["status"], "ready", "{health}");
+        assert_eq!(
+            (health.get("readModels").is_some(), health.get("reason").is_some()),
+            (details, details),
+            "{health}"
+        );
+    }
     assert_eq!(code(&client.ask("{ tenants { edges { cursor } } }", json!({})).await), "FORBIDDEN");
     // Not found and forbidden look the same.
     let hidden = client.ask("query($i: UUID!) { tenant(id: $i) { name } }", json!({ "i": other })).await;

@@ -1,9 +1,12 @@
-//! Is it alive, can it work.
+//! Is it alive, can it work. Anybody may ask that; why not, and how much is done, is told to the platform's own alone.
 
-use axum::http::StatusCode;
+use crate::transport::{Authenticate, bearer};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use daybook_app::{Credential, may};
+use daybook_domain::{Action, PLATFORM_TENANT};
 use daybook_projections::Projections;
 use daybook_projections::engine::{LaneState, LaneStatus, ModelHealth};
 use daybook_store::journal::{Elsewhere, Standing};
@@ -24,15 +27,24 @@ pub struct Health {
     pub projections: Projections,
 }
 
-/// `/health/live`: the process answers. `/health/ready`: commands and queries are served, degraded or not;
-/// 503 and the reason otherwise. Neither tells anything about anybody's data.
-pub fn router(health: Health) -> Router {
-    Router::new()
-        .route("/health/live", get(async || Json(json!({ "status": "live" }))))
-        .route("/health/ready", get(async move || ready(&health)))
+/// `/health/live`: the process answers. `/health/ready`: commands and queries are served, degraded or not; 503
+/// otherwise. Neither tells anything about anybody's data; reasons and numbers go to who may list all tenants.
+pub fn router<A: Authenticate<Credential = Credential>>(health: Health, authenticate: A) -> Router {
+    let authenticate = Arc::new(authenticate);
+    Router::new().route("/health/live", get(async || Json(json!({ "status": "live" })))).route(
+        "/health/ready",
+        get(async move |headers: HeaderMap| {
+            let credential = match bearer(&headers) {
+                Some(token) => authenticate.authenticate(token).await.ok(),
+                None => None,
+            };
+            let detailed = credential.is_some_and(|caller| may(&caller, Action::TenantList, PLATFORM_TENANT));
+            ready(&health, detailed)
+        }),
+    )
 }
 
-fn ready(health: &Health) -> Response {
+fn ready(health: &Health, detailed: bool) -> Response {
     let standing = health.standing.borrow().clone();
     let projections = health.projections.health();
     let elsewhere = health.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.borrow().is_some());
@@ -43,12 +55,11 @@ fn ready(health: &Health) -> Response {
         (None, None) => "waiting",
     };
     let ready = (standing.leading.is_some() || elsewhere) && projections.is_well();
-    let models: Vec<_> = projections.models.iter().map(told).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let away = health.optional.iter().filter(|(_, is_away)| is_away());
     let parked = projections.models.iter().filter(|model| model.parked() > 0).map(|model| model.read_model);
     let degraded: Vec<&str> = away.map(|(name, _)| *name).chain(parked).collect();
-    let body = json!({
+    let mut body = json!({
         "status": match (ready, degraded.is_empty()) {
             (true, true) => "ready",
             (true, false) => "degraded",
@@ -56,9 +67,11 @@ fn ready(health: &Health) -> Response {
         },
         "degraded": degraded,
         "writer": writer,
-        "reason": standing.stopped,
-        "readModels": models,
     });
+    if detailed {
+        body["reason"] = standing.stopped.into();
+        body["readModels"] = projections.models.iter().map(told).collect();
+    }
     (status, Json(body)).into_response()
 }
 

@@ -37,7 +37,8 @@ async fn take(settled: &Settled, base: &Base, into: &Path) -> Result<(), Failure
     backup::copy(&settled.checkpoints_dir(), &into.join(CHECKPOINTS))?;
     let dump = into.join(DUMP);
     let file = format!("--file={}", dump.display());
-    backup::run("pg_dump", programs.as_deref(), &base.place, &["--format=custom", &file]).await?;
+    backup::run("pg_dump", programs.as_deref(), &base.place, &["--format=custom", "--no-unlogged-table-data", &file])
+        .await?;
     backup::copy(&settled.keys_dir(), &into.join(KEYS))?;
     let note = Note {
         journal_id: identity.journal_id,

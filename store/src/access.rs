@@ -10,7 +10,7 @@ mod table;
 
 pub use pending::{Attempt, AttemptKind};
 
-use crate::database::{Database, Pool, Role};
+use crate::database::{Database, HELD_MAX, Pool, Role};
 use crate::keys::keyed_hash;
 use crate::system::SharedSystem;
 use pending::Pending;
@@ -68,7 +68,12 @@ impl AccessLog {
         let (stop, stopped) = watch::channel(false);
         let inner = Arc::new(Inner { pending: Mutex::default(), system, key, stop });
         let log = AccessLog { inner };
-        let task = tokio::spawn(keep(log.clone(), database.pool(Role::Writer, 1, SETTINGS), options, stopped));
+        let task = tokio::spawn(keep(
+            log.clone(),
+            database.pool_held(Role::Writer, 1, SETTINGS, Some(HELD_MAX)),
+            options,
+            stopped,
+        ));
         (log, task)
     }
 

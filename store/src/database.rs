@@ -3,7 +3,12 @@
 //! Every session takes one role at its start and keeps it. Nobody here holds a connection while
 //! asking for another.
 
-use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Timeouts};
+mod sessions;
+
+pub use sessions::Held;
+
+use deadpool::managed::{PoolError, QueueMode, Timeouts};
+use sessions::Sessions;
 use std::str::FromStr;
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
@@ -67,6 +72,11 @@ impl DatabaseError {
 
 /// So long without a sign of the other end, and a connection over the network is lost.
 const PEER_GONE: Duration = Duration::from_secs(10);
+
+/// So long may a session of a pool be held: longer than any statement may take that somebody waits for.
+pub(crate) const HELD_MAX: Duration = Duration::from_secs(35);
+/// One that looks things up by their keys, which takes milliseconds.
+const HELD_BY_KEY_MAX: Duration = Duration::from_secs(10);
 
 /// Where the database is.
 #[derive(Clone, Debug)]
@@ -143,19 +153,21 @@ impl Database {
             .map_err(|source| DatabaseError::Connect { place: self.place(), source })
     }
 
-    /// A bounded pool of sessions of one role.
+    /// A bounded pool of sessions of one role, each held for 35 seconds at most, the writer's for 10, whose statements are all
+    /// short: who holds one longer waits for an answer that does not come.
     pub fn pool(&self, role: Role, size_max: usize, settings: &str) -> Pool {
-        let manager = Manager::from_config(
-            self.for_role(role, settings),
-            NoTls,
-            ManagerConfig { recycling_method: RecyclingMethod::Fast },
-        );
+        let held_max = if role == Role::Writer { HELD_BY_KEY_MAX } else { HELD_MAX };
+        self.pool_held(role, size_max, settings, Some(held_max))
+    }
+
+    /// As [`Database::pool`]; `held_max`: how long a session may be held, for ever where none is given.
+    pub fn pool_held(&self, role: Role, size_max: usize, settings: &str, held_max: Option<Duration>) -> Pool {
         let wait = Duration::from_secs(5);
-        let inner = deadpool_postgres::Pool::builder(manager)
+        let inner = deadpool::managed::Pool::builder(Sessions::new(self.for_role(role, settings), held_max))
             .max_size(size_max)
             // The session used last has its caches warm.
-            .queue_mode(deadpool_postgres::QueueMode::Lifo)
-            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .queue_mode(QueueMode::Lifo)
+            .runtime(deadpool::Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(wait), create: Some(wait), recycle: Some(wait) })
             .build()
             .expect("a runtime is given, which is all that can be missing");
@@ -166,7 +178,7 @@ impl Database {
 /// Sessions of one role.
 #[derive(Clone)]
 pub struct Pool {
-    inner: deadpool_postgres::Pool,
+    inner: deadpool::managed::Pool<Sessions>,
     place: String,
     wait: Duration,
 }
@@ -176,9 +188,8 @@ impl Pool {
     ///
     /// # Errors
     /// [`DatabaseError::Busy`] after the wait, [`DatabaseError::Connect`] when there is no server.
-    pub async fn get(&self) -> Result<deadpool_postgres::Object, DatabaseError> {
-        use deadpool_postgres::PoolError;
-        self.inner.get().await.map_err(|error| match error {
+    pub async fn get(&self) -> Result<Held, DatabaseError> {
+        self.inner.get().await.map(Held::new).map_err(|error| match error {
             PoolError::Backend(source) => DatabaseError::Connect { place: self.place.clone(), source },
             _ => DatabaseError::Busy(self.wait),
         })

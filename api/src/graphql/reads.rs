@@ -37,9 +37,10 @@ pub struct Reads {
 
 impl Reads {
     pub fn new(database: &Database, projections: &Projections) -> Self {
+        let progress = projections.progress().clone();
         Reads {
-            reader: Reader::new(database, READERS_MAX),
-            progress: projections.progress().clone(),
+            reader: Reader::new(database, READERS_MAX).keeping_to(progress.clone()),
+            progress,
             last_writes: Mutex::new(LruCache::new(ACTORS_MAX)),
         }
     }
@@ -145,8 +146,8 @@ impl Reads {
             match self.changes::<M>(tenant, after).await {
                 Ok(changes) if changes.is_empty() => {}
                 Ok(changes) => return Ok(changes),
-                Err(ReadError::Database(error)) if error.is_connection() => {
-                    // The server is on its way back; a subscription outlives that.
+                Err(error) if error.passes() => {
+                    // The server is on its way back, or its rows are; a subscription outlives that.
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     continue;
                 }
@@ -188,6 +189,13 @@ pub(crate) fn failed(failure: ReadError) -> Error {
             )
         }
         ReadError::ForeignCursor => error(Code::BadUserInput, failure.to_string()),
+        ReadError::TakenBack { read_model } => {
+            tracing::warn!(read_model, "a crash of the database took rows back that are not there again yet");
+            error(
+                Code::Stale,
+                "the database has crashed and does not show again yet what it has shown: what was written is safe, read again later",
+            )
+        }
         ReadError::NotBuilt(_) => error(Code::Unavailable, "the read model is being made: try again in a moment"),
         ReadError::Database(database) if database.is_connection() => {
             tracing::warn!(error = %database, "a read failed");

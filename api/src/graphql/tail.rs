@@ -246,7 +246,7 @@ impl<T: Heard> Listener<T> {
                         self.after = page.up_to;
                         self.ready.extend(page.heard);
                     }
-                    Err(ReadError::Database(error)) if error.is_connection() => tokio::time::sleep(PAUSE).await,
+                    Err(error) if error.passes() => tokio::time::sleep(PAUSE).await,
                     Err(error) => return Err(error),
                 }
                 continue;

@@ -40,7 +40,7 @@ pub enum Kind {
 impl Kind {
     /// Those that are tried unless told.
     pub fn usual() -> Vec<Kind> {
-        // Nothing but time-outs of its own could tell a node that its connections are dead: by name only.
+        // Only a node's own time-outs tell it that such connections are dead, which takes half a minute: by name only.
         Kind::ALL.into_iter().filter(|kind| *kind != Kind::LoseDatabase).collect()
     }
 

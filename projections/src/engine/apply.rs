@@ -5,10 +5,10 @@ use super::parking::{self, Aside, Parked, StreamName};
 use super::projected::{Projected, guarded};
 use super::{int, signed};
 use chrono::{DateTime, Utc};
-use daybook_store::database::DatabaseError;
+use daybook_store::database::{DatabaseError, Held};
 use daybook_store::journal::RecordedEvent;
 use daybook_store::keys::Sealer;
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -119,7 +119,7 @@ pub(super) async fn open_events<M: Projected>(
 /// # Errors
 /// [`ApplyFailure`]; then nothing was changed.
 pub(super) async fn apply<M: Projected>(
-    session: &mut Object,
+    session: &mut Held,
     version: u32,
     batch: Batch,
     times: Times,

@@ -4,6 +4,7 @@
 //! it has time again, reads the gap from the journal. So nothing is skipped and nobody is held up.
 
 use super::apply::{Applied, ApplyFailure, Stop, Times, apply, open};
+use super::life::{LIFE, Life};
 use super::model::lane_of;
 use super::parking::{self, Aside, Place, StreamName};
 use super::progress::{LaneSet, LaneStatus};
@@ -32,7 +33,7 @@ pub(super) struct Work {
     pub(super) events: Vec<RecordedEvent>,
 }
 
-/// The version's checkpoints are gone: another version is live.
+/// The version's checkpoints are gone: another version is live. Or the server has come back from a crash.
 pub(super) struct Retired;
 
 pub(super) struct Lane<M> {
@@ -200,17 +201,18 @@ impl<M: Projected> Lane<M> {
         }
     }
 
-    /// Where the lane really is, and what is parked; `false` when its version is no longer kept.
+    /// Where the lane really is, and what is parked; `false` when its version is no longer kept, or the server lives another
+    /// life: then all lanes begin anew.
     async fn reload(&mut self) -> Result<bool, DatabaseError> {
         let session = self.context.pool.get().await?;
+        let sql = format!(
+            "select position, {LIFE} from projection.checkpoints where read_model = $1 and version = $2 and lane = $3"
+        );
         let row = session
-            .query_opt(
-                "select position from projection.checkpoints where read_model = $1 and version = $2 and lane = $3",
-                &[&M::NAME, &int(self.set.version()), &i32::from(self.number)],
-            )
+            .query_opt(&sql, &[&M::NAME, &int(self.set.version()), &i32::from(self.number)])
             .await
             .map_err(DatabaseError::Query)?;
-        let Some(row) = row else { return Ok(false) };
+        let Some(row) = row.filter(|row| Life::of(row, 1) == self.set.life()) else { return Ok(false) };
         let position = unsigned(row.get(0));
         let limit = i64::try_from(self.context.parts.options.parked_max).unwrap_or(i64::MAX);
         let parked = parking::load(&session, M::NAME, self.set.version(), Some(self.number), limit).await?;

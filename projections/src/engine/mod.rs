@@ -10,6 +10,7 @@
 
 mod apply;
 mod lane;
+mod life;
 mod model;
 mod observe;
 mod parking;
@@ -25,6 +26,7 @@ mod series;
 mod table;
 mod versions;
 
+pub(crate) use life::{LIFE, Life};
 pub use model::{ApplyError, OpenedEvent, ReadModel, RowKey, lane_of};
 pub use parking::{Parked, Place, SkipError, StreamName};
 pub use progress::{Health, LaneHealth, LaneStatus, Lanes, ModelHealth, Progress, WaitError};
@@ -52,7 +54,7 @@ const CATCHING_UP_MAX: usize = 4;
 /// Sessions of the projector: what a crash takes back here is applied again from the checkpoint, so
 /// a commit need not wait for the disk. A node that is paused or cut off in the middle of a transaction must not hold
 /// its rows against the node that keeps them from then on.
-const PROJECTOR_SETTINGS: &str = "-c synchronous_commit=off -c lock_timeout=10s -c statement_timeout=120s \
+const PROJECTOR_SETTINGS: &str = "-c synchronous_commit=off -c lock_timeout=10s -c statement_timeout=30s \
  -c idle_in_transaction_session_timeout=2s";
 
 /// What can be tuned.
@@ -249,7 +251,7 @@ impl Projections {
         models: &[Model],
         standing: Option<watch::Receiver<Standing>>,
     ) -> (Projections, JoinHandle<()>) {
-        let progress = Progress::new(models.iter().map(Model::name), runner::durable(&parts.source));
+        let progress = Progress::new(models.iter().map(Model::name));
         let (stop, mut stopped) = watch::channel(false);
         let source = parts.source.clone();
         let context = Arc::new(Context {

@@ -4,6 +4,7 @@
 //! which lanes have something to do; only for those are the checkpoints asked. A lane that has nothing to do up to some
 //! position has seen everything up to it, long before its checkpoint says so.
 
+use super::life::{self, LIFE, Life};
 use super::model::lane_of;
 use super::parking::{self, Parked};
 use super::progress::{LaneSet, LaneStatus};
@@ -12,7 +13,7 @@ use super::runner::{Epoch, RunError};
 use super::{Context, unsigned};
 use daybook_store::database::DatabaseError;
 use daybook_store::journal::follow::Follower;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio_postgres::Row;
 
@@ -61,12 +62,13 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
     let parts = &context.parts;
     let mut epoch = Epoch::of(&parts.source);
     let seen = parts.source_position();
-    let Some(Looked { version, stored, parked, stopped }) = look::<M>(context).await? else {
+    life::ensure(&context.pool, parts.system.uuid_v4()).await?;
+    let Some(Looked { version, life, stored, parked, stopped }) = look::<M>(context).await? else {
         // Made by the node that keeps it.
         tokio::time::sleep(IDLE / 10).await;
         return Ok(());
     };
-    let set = context.progress.begin(M::NAME, version, epoch.begun, &stored, parked);
+    let set = context.progress.begin(M::NAME, version, life, &stored, parked);
     tell(&set, stopped);
     context.progress.set_trouble(M::NAME, None);
     // Of what is before, the checkpoints alone tell.
@@ -84,7 +86,7 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
                 tokio::select! {
                     events = &mut next => break events?,
                     () = tokio::time::sleep(if observed.is_busy() { pause } else { IDLE }) => match look::<M>(context).await? {
-                        Some(now) if now.version == version && now.stored.len() == observed.wanted.len() => {
+                        Some(now) if (now.version, now.life, now.stored.len()) == (version, life, observed.wanted.len()) => {
                             // Before the positions move: who waits for one must not miss what is parked.
                             observed.set.set_all_parked(now.parked);
                             let mut moved = false;
@@ -99,7 +101,8 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
                         }
                         _ => return Ok(()),
                     },
-                    () = epoch.over(&observed.set) => return Ok(()),
+                    () = epoch.over() => return Ok(()),
+                    () = observed.set.is_doubted() => return Ok(()),
                 }
             }
         };
@@ -116,6 +119,7 @@ pub(super) async fn observe<M: Projected>(context: &Arc<Context>, failures: &mut
 /// The version that answers, and its lanes.
 struct Looked {
     version: u32,
+    life: Option<Life>,
     stored: Vec<u64>,
     stopped: Vec<LaneStatus>,
     parked: Vec<Parked>,
@@ -123,7 +127,8 @@ struct Looked {
 
 async fn look<M: Projected>(context: &Context) -> Result<Option<Looked>, RunError> {
     let session = context.pool.get().await?;
-    let rows = session.query(LOOK, &[&M::NAME]).await.map_err(DatabaseError::Query)?;
+    let statement = session.prepare_cached(&LOOK).await.map_err(DatabaseError::Query)?;
+    let rows = session.query(&statement, &[&M::NAME]).await.map_err(DatabaseError::Query)?;
     let Some(first) = rows.first() else { return Ok(None) };
     let version = u32::try_from(first.get::<_, i32>(0)).unwrap_or_default();
     let status = |row: &Row| match row.get::<_, Option<i64>>(2).zip(row.get(3)) {
@@ -137,7 +142,8 @@ async fn look<M: Projected>(context: &Context) -> Result<Option<Looked>, RunErro
         false => Vec::new(),
     };
     let stored = rows.iter().map(|row| unsigned(row.get(1))).collect();
-    Ok(Some(Looked { version, stored, stopped: rows.iter().map(status).collect(), parked }))
+    let life = Life::of(first, 5);
+    Ok(Some(Looked { version, life, stored, stopped: rows.iter().map(status).collect(), parked }))
 }
 
 fn tell(set: &LaneSet, stopped: Vec<LaneStatus>) {
@@ -146,7 +152,11 @@ fn tell(set: &LaneSet, stopped: Vec<LaneStatus>) {
     }
 }
 
-const LOOK: &str = "select l.version, c.position, c.stopped_position, c.stopped_reason,
-        exists (select from projection.parked p where p.read_model = l.read_model and p.version = l.version)
- from projection.live l join projection.checkpoints c using (read_model, version)
- where l.read_model = $1 order by c.lane";
+static LOOK: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select l.version, c.position, c.stopped_position, c.stopped_reason,
+                exists (select from projection.parked p where p.read_model = l.read_model and p.version = l.version), {LIFE}
+         from projection.live l join projection.checkpoints c using (read_model, version)
+         where l.read_model = $1 order by c.lane"
+    )
+});

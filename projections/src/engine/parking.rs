@@ -6,9 +6,9 @@
 use super::{int, signed, unsigned};
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
-use daybook_store::database::DatabaseError;
+use daybook_store::database::{DatabaseError, Held};
 use daybook_store::journal::RecordedEvent;
-use deadpool_postgres::{Object, Transaction};
+use deadpool_postgres::Transaction;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -355,7 +355,7 @@ pub(super) async fn may_skip(client: &Client, read_model: &str, position: u64) -
 /// # Errors
 /// [`SkipError`].
 pub(super) async fn skip(
-    session: &mut Object,
+    session: &mut Held,
     read_model: &str,
     position: u64,
     now: DateTime<Utc>,

@@ -2,15 +2,20 @@
 //!
 //! Lives in this process. A position tells that everything up to it is in the rows; the checkpoint in the
 //! database follows it, at once where rows change and a little later where nothing does.
+//!
+//! What is told here was seen in one life of the server ([`super::life`]) and holds in that one. A set of lanes that is begun in the
+//! next life knows from the set before it what was told, and until it has reached that again it vouches for nothing.
 
+mod told;
+
+use super::life::Life;
 use super::model::lane_of;
 use super::parking::{Parked, ParkedStreams, StreamName};
 use super::report::LaneState as State;
 use daybook_domain::TenantId;
-use daybook_store::journal::Durable;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -21,7 +26,6 @@ pub(super) const SLOW_AFTER: Duration = Duration::from_secs(10);
 /// Moments that are remembered of what was dealt, and how far apart they are.
 const MARKS_MAX: usize = 512;
 const MARKS_APART: Duration = Duration::from_millis(100);
-
 /// When which positions were dealt, as long as a lane is behind them, so that a lag can be told in seconds.
 struct Marks {
     marks: VecDeque<Mark>,
@@ -91,6 +95,8 @@ pub enum LaneStatus {
 #[derive(Clone, Debug)]
 pub(super) struct LaneState {
     pub(super) position: u64,
+    /// What was told in earlier lives of the server; below it, rows that were shown are missing.
+    floor: u64,
     pub(super) status: LaneStatus,
     /// Streams of which not everything up to the position is in the rows.
     pub(super) parked: Arc<ParkedStreams>,
@@ -108,23 +114,39 @@ impl LaneState {
 /// The lanes of the version that is kept up to date.
 pub(super) struct LaneSet {
     version: u32,
-    /// The writer's epoch in which the checkpoints were read; 0 while there is none.
-    epoch: Arc<AtomicU64>,
+    /// In which its checkpoints were read; nothing of another one moves it.
+    life: Option<Life>,
     lanes: Vec<watch::Sender<LaneState>>,
     /// Their checkpoints in the database. Behind the position only by events that change nothing.
     stored: Vec<AtomicU64>,
     /// Rung when parked streams are to be tried at once.
     retries: Vec<Notify>,
+    /// Rung by a reader that is in another life of the server.
+    doubt: Notify,
+    /// Since when readers find that this set does not vouch for what was told.
+    doubted: OnceLock<Instant>,
 }
 
 impl LaneSet {
-    pub(super) fn version(&self) -> u32 {
-        self.version
+    /// None, of no version.
+    fn none() -> Self {
+        LaneSet {
+            version: 0,
+            life: None,
+            lanes: Vec::new(),
+            stored: Vec::new(),
+            retries: Vec::new(),
+            doubt: Notify::new(),
+            doubted: OnceLock::new(),
+        }
     }
 
-    /// The first epoch there is.
-    pub(super) fn set_epoch(&self, epoch: u64) {
-        self.epoch.store(epoch, Ordering::Relaxed);
+    pub(super) fn life(&self) -> Option<Life> {
+        self.life
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     pub(super) fn count(&self) -> u16 {
@@ -251,58 +273,48 @@ pub enum WaitError {
 #[derive(Clone)]
 pub struct Progress {
     models: Arc<BTreeMap<&'static str, ModelProgress>>,
-    /// Of the writer, where it is known.
-    durable: Option<watch::Receiver<Durable>>,
 }
 
 impl Progress {
-    pub(super) fn new(names: impl Iterator<Item = &'static str>, durable: Option<watch::Receiver<Durable>>) -> Self {
+    pub(super) fn new(names: impl Iterator<Item = &'static str>) -> Self {
         let empty = || ModelProgress {
-            lanes: watch::Sender::new(Arc::new(LaneSet {
-                version: 0,
-                epoch: Arc::default(),
-                lanes: Vec::new(),
-                stored: Vec::new(),
-                retries: Vec::new(),
-            })),
+            lanes: watch::Sender::new(Arc::new(LaneSet::none())),
             trouble: watch::Sender::new(None),
             dealt: AtomicU64::new(0),
             marks: Mutex::default(),
         };
-        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()), durable }
-    }
-
-    /// Whether positions in memory may say too much: another epoch has begun since the checkpoints were read, and a
-    /// crash of the database in between may have taken back rows.
-    fn is_doubtful(&self, epoch: &AtomicU64) -> bool {
-        let epoch = epoch.load(Ordering::Relaxed);
-        let now = self.durable.as_ref().map_or(epoch, |durable| durable.borrow().seen.epoch);
-        epoch > 0 && now != epoch
+        Progress { models: Arc::new(names.map(|name| (name, empty())).collect()) }
     }
 
     fn model(&self, name: &'static str) -> &ModelProgress {
         self.models.get(name).expect("the engine asks only for the read models that it was started with")
     }
 
-    /// Another version is kept from now on.
+    /// These lanes are kept from now on; nothing moves those before them any more.
     pub(super) fn begin(
         &self,
         name: &'static str,
         version: u32,
-        epoch: u64,
+        life: Option<Life>,
         positions: &[u64],
         parked: Vec<Parked>,
     ) -> Arc<LaneSet> {
-        let mut by_lane = by_lane(parked);
-        let lane = |(number, position): (usize, &u64)| {
-            let parked = Arc::new(by_lane.remove(&number).unwrap_or_default());
-            watch::Sender::new(LaneState { position: *position, status: LaneStatus::Running, parked })
+        let (mut by_lane, model) = (by_lane(parked), self.model(name));
+        let before = model.lanes.borrow().clone();
+        let lane = |(number, position): (u16, &u64)| {
+            let floor = before.leaves(number, version, life);
+            let parked = Arc::new(by_lane.remove(&usize::from(number)).unwrap_or_default());
+            watch::Sender::new(LaneState { position: *position, floor, status: LaneStatus::Running, parked })
         };
-        let lanes = positions.iter().enumerate().map(lane).collect();
-        let stored = positions.iter().copied().map(AtomicU64::new).collect();
-        let retries = positions.iter().map(|_| Notify::new()).collect();
-        let set = Arc::new(LaneSet { version, epoch: Arc::new(AtomicU64::new(epoch)), lanes, stored, retries });
-        self.model(name).lanes.send_replace(set.clone());
+        let set = Arc::new(LaneSet {
+            version,
+            life,
+            lanes: (0..).zip(positions).map(lane).collect(),
+            stored: positions.iter().copied().map(AtomicU64::new).collect(),
+            retries: positions.iter().map(|_| Notify::new()).collect(),
+            ..LaneSet::none()
+        });
+        model.lanes.send_replace(set.clone());
         set
     }
 
@@ -416,7 +428,6 @@ impl Progress {
         'version: loop {
             let set = current.borrow_and_update().clone();
             let receivers: Vec<_> = chosen(&set, lanes).map(watch::Sender::subscribe).collect();
-            let epoch = set.epoch.clone();
             drop(set);
             if receivers.is_empty() {
                 // Nothing has been started yet. The sender lives as long as `self`.
@@ -438,11 +449,6 @@ impl Progress {
                     decided?;
                 }
             }
-            if self.is_doubtful(&epoch) {
-                // The runner is about to read the checkpoints again.
-                let _ = current.changed().await;
-                continue;
-            }
             return Ok(());
         }
     }
@@ -454,7 +460,7 @@ impl Progress {
             let head = durable.max(model.dealt.load(Ordering::Relaxed));
             let (marks, now) = (model.marks.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
             let lanes = set.lanes.iter().enumerate().map(|(number, lane)| {
-                let LaneState { position, status, parked } = lane.borrow().clone();
+                let LaneState { position, status, parked, .. } = lane.borrow().clone();
                 let lane = u16::try_from(number).unwrap_or(u16::MAX);
                 let (lag, behind) = (head.saturating_sub(position), marks.behind(position, now));
                 LaneHealth { lane, position, lag, behind, status, parked: parked.len() }
@@ -549,8 +555,8 @@ mod tests {
 
     #[test]
     fn a_lane_moves_only_from_where_it_is_thought_to_stand() {
-        let progress = Progress::new(["tally"].into_iter(), None);
-        let set = progress.begin("tally", 1, 0, &[5, 7], Vec::new());
+        let progress = Progress::new(["tally"].into_iter());
+        let set = progress.begin("tally", 1, None, &[5, 7], Vec::new());
         let mut seen = set.lanes[0].subscribe();
         assert!(!set.advance_from(0, 4, 9), "it stands at 5");
         assert_eq!((set.position(0), seen.has_changed().unwrap()), (5, false));

@@ -90,7 +90,7 @@ pub(super) async fn rebuild<M: Projected>(parts: &Parts, report: Report<'_>) -> 
 
 /// The rows that it locks are its own, but for the moment of the switch; and a large piece takes a while to be decoded.
 fn settings() -> String {
-    format!("{PROJECTOR_SETTINGS} -c idle_in_transaction_session_timeout=60s")
+    format!("{PROJECTOR_SETTINGS} -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s")
 }
 
 async fn rebuild_under_lease<M: Projected>(
@@ -98,7 +98,8 @@ async fn rebuild_under_lease<M: Projected>(
     session: &mut Client,
     report: Report<'_>,
 ) -> Result<Rebuilt, RebuildError> {
-    let pool = parts.database.pool(Role::Projector, 1, &settings());
+    // A large piece and an index take as long as they take.
+    let pool = parts.database.pool_held(Role::Projector, 1, &settings(), None);
     // Not by `ensure_live`, which would wait for the lock that this rebuild holds.
     let old_version = match versions::live(&pool, M::NAME).await? {
         Some(version) => version,

@@ -1,6 +1,7 @@
 //! One read model: follows the journal and deals each page out to the lanes of the live version.
 
-use super::lane::{Lane, Work};
+use super::lane::{Lane, Retired, Work};
+use super::life;
 use super::model::lane_of;
 use super::observe::observe;
 use super::parking;
@@ -36,16 +37,23 @@ pub(super) enum RunError {
 /// Runs for ever, across faults, changes of the live version and of the node that keeps it.
 pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
     let mut failures = 0;
+    let mut lanes = JoinSet::new();
     loop {
         let keeps = context.keeps();
         let ran = async {
-            if keeps { run::<M>(&context, &mut failures).await } else { observe::<M>(&context, &mut failures).await }
+            if keeps {
+                run::<M>(&context, &mut lanes, &mut failures).await
+            } else {
+                observe::<M>(&context, &mut failures).await
+            }
         };
         let ended = tokio::select! {
             ended = ran => ended,
-            // The lanes end with it; what they had not committed is applied where the read model is kept.
+            // What the lanes had not committed is applied where the read model is kept.
             () = context.keeping(!keeps) => Ok(()),
         };
+        // Waited for: what these tell of themselves ends before others are begun.
+        lanes.shutdown().await;
         match ended {
             Ok(()) if keeps => tracing::info!(read_model = M::NAME, "the lanes of a read model begin anew"),
             Ok(()) => {}
@@ -55,26 +63,36 @@ pub(super) async fn supervise<M: Projected>(context: Arc<Context>) {
                 if context.progress.set_trouble(M::NAME, Some(reason.clone())) {
                     tracing::error!(read_model = M::NAME, reason, "a read model gets no events");
                 }
-                tokio::time::sleep(context.parts.options.pause(failures)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(context.parts.options.pause(failures)) => {}
+                    // Who reads has reached the server.
+                    () = context.progress.is_doubted(M::NAME) => {}
+                }
             }
         }
     }
 }
 
 /// Keeps the version that is live now, until another one is, its checkpoints are not where they were left, or may not be.
-async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result<(), RunError> {
+async fn run<M: Projected>(
+    context: &Arc<Context>,
+    lanes: &mut JoinSet<Retired>,
+    failures: &mut u32,
+) -> Result<(), RunError> {
     let parts = &context.parts;
     // Before the checkpoints are read: a crash after that begins anew.
     let mut epoch = Epoch::of(&parts.source);
     let version = versions::ensure_live::<M>(&context.pool, parts.system.utc()).await?;
-    let positions = versions::checkpoints::<M>(&context.pool, version).await?;
-    let lanes_max = i64::try_from(positions.len().saturating_mul(parts.options.parked_max)).unwrap_or(i64::MAX);
-    let (parked, skips) = {
+    life::ensure(&context.pool, parts.system.uuid_v4()).await?;
+    let (life, positions, parked, skips) = {
+        // One session, so one life.
         let session = context.pool.get().await?;
+        let (life, positions) = versions::checkpoints::<M>(&session, version).await?;
+        let lanes_max = i64::try_from(positions.len().saturating_mul(parts.options.parked_max)).unwrap_or(i64::MAX);
         let parked = parking::load(&session, M::NAME, version, None, lanes_max).await?;
-        (parked, parking::skips(&session, M::NAME).await?)
+        (life, positions, parked, parking::skips(&session, M::NAME).await?)
     };
-    let set = context.progress.begin(M::NAME, version, epoch.begun, &positions, parked);
+    let set = context.progress.begin(M::NAME, version, life, &positions, parked);
     context.progress.set_trouble(M::NAME, None);
     // Lanes that are far behind read what they miss themselves. Checkpoints of lanes with nothing to do are
     // stored late, so most are behind a little: that is dealt again, and who is past it leaves it out.
@@ -82,7 +100,6 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
     let start = if last - first <= DEALT_AGAIN_MAX { first } else { last };
     let (dealt, dealt_seen) = watch::channel(start);
     let mut queues = Vec::new();
-    let mut lanes = JoinSet::new();
     for number in 0..set.count() {
         let (queue, taken) = mpsc::channel(QUEUE_MAX);
         queues.push(queue);
@@ -106,7 +123,8 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
                     _ = storing.tick() => if !store_idle::<M>(context, &set, after).await {
                         return Ok(());
                     },
-                    () = epoch.over(&set) => return Ok(()),
+                    () = epoch.over() => return Ok(()),
+                    () = set.is_doubted() => return Ok(()),
                     ended = lanes.join_next() => return match ended {
                         Some(Err(_)) => Err(RunError::Panicked),
                         Some(Ok(_)) | None => Ok(()),
@@ -128,18 +146,22 @@ async fn run<M: Projected>(context: &Arc<Context>, failures: &mut u32) -> Result
 /// then positions in memory say too much.
 pub(super) struct Epoch {
     durable: Option<watch::Receiver<Durable>>,
-    pub(super) begun: u64,
+    begun: u64,
 }
 
 impl Epoch {
     pub(super) fn of(source: &Source) -> Self {
-        let durable = durable(source);
+        let durable = match source {
+            Source::Writer(durable) => Some(durable.clone()),
+            Source::Recent(recent) => Some(recent.durable().clone()),
+            Source::Journal | Source::Bell(_) => None,
+        };
         let begun = durable.as_ref().map_or(0, |durable| durable.borrow().seen.epoch);
         Epoch { durable, begun }
     }
 
     /// Waits until another one has begun; the first one that there is begins nothing anew.
-    pub(super) async fn over(&mut self, set: &LaneSet) {
+    pub(super) async fn over(&mut self) {
         let Some(durable) = &mut self.durable else { return std::future::pending().await };
         loop {
             let begun = self.begun;
@@ -152,17 +174,7 @@ impl Epoch {
             if begun > 0 {
                 return;
             }
-            set.set_epoch(now);
         }
-    }
-}
-
-/// What the writer of this node tells, where it is the source.
-pub(super) fn durable(source: &Source) -> Option<watch::Receiver<Durable>> {
-    match source {
-        Source::Writer(durable) => Some(durable.clone()),
-        Source::Recent(recent) => Some(recent.durable().clone()),
-        Source::Journal | Source::Bell(_) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The checkpoint rows of a version are the licence to apply to it. The switch takes the old
 //! version's away in its own transaction, so no runner, on whatever node, goes on with it.
 
+use super::life::{LIFE, Life};
 use super::projected::Projected;
 use super::{int, unsigned};
 use chrono::{DateTime, Utc};
@@ -87,19 +88,22 @@ pub(super) async fn index<M: Projected>(tx: &Transaction<'_>, version: u32) -> R
     tx.batch_execute(&M::index_sql(version)).await.map_err(DatabaseError::Query)
 }
 
-/// The checkpoints of a version, by lane.
-pub(super) async fn checkpoints<M: Projected>(pool: &Pool, version: u32) -> Result<Vec<u64>, VersionError> {
-    let rows = pool
-        .query(
-            "select c.position from projection.versions v
-             left join projection.checkpoints c using (read_model, version)
-             where v.read_model = $1 and v.version = $2 order by c.lane",
-            &[&M::NAME, &int(version)],
-        )
-        .await?;
+/// The checkpoints of a version, by lane, and the life of the server in which they are there.
+pub(super) async fn checkpoints<M: Projected>(
+    session: &Client,
+    version: u32,
+) -> Result<(Option<Life>, Vec<u64>), VersionError> {
+    let sql = format!(
+        "select c.position, {LIFE} from projection.versions v
+         left join projection.checkpoints c using (read_model, version)
+         where v.read_model = $1 and v.version = $2 order by c.lane"
+    );
+    let rows = session.query(&sql, &[&M::NAME, &int(version)]).await.map_err(DatabaseError::Query)?;
     let positions: Option<Vec<u64>> = rows.iter().map(|row| row.get::<_, Option<i64>>(0).map(unsigned)).collect();
+    let life = rows.first().and_then(|row| Life::of(row, 1));
     positions
         .filter(|positions| !positions.is_empty())
+        .map(|positions| (life, positions))
         .ok_or(VersionError::NoCheckpoints { read_model: M::NAME, version })
 }
 

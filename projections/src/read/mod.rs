@@ -1,6 +1,7 @@
 //! Reading: one transaction per operation, which names whose rows it may see before it asks for any.
 //!
-//! Row policies are the backstop: a query that forgets its tenant finds nothing. Refuses to write.
+//! Row policies are the backstop: a query that forgets its tenant finds nothing. Refuses to write, and to show less than
+//! this node has told already: see `begin`.
 
 mod changes;
 pub mod filter;
@@ -11,11 +12,11 @@ pub use changes::Change;
 pub use keyset::{Keyset, SortKey};
 pub use page::{Direction, Limit, Page, Slice};
 
-use crate::engine::{ReadModel, SeriesModel};
+use crate::engine::{LIFE, Lanes, Life, Progress, ReadModel, SeriesModel};
 use daybook_domain::{AccountId, TenantId};
-use daybook_store::database::{Database, DatabaseError, Pool, Role};
-use deadpool_postgres::Object;
+use daybook_store::database::{Database, DatabaseError, Held, Pool, Role};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -27,6 +28,17 @@ pub enum Scope {
     Account(AccountId),
     /// Every tenant's, in the read models that are the platform's to see.
     Platform,
+}
+
+impl Scope {
+    /// Where what it shows comes from.
+    fn lanes(self) -> Lanes {
+        match self {
+            Scope::Tenant(tenant) => Lanes::Of(tenant),
+            // Of whatever tenants.
+            Scope::Account(_) | Scope::Platform => Lanes::All,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +53,29 @@ pub enum ReadError {
     CursorExpired { purged: u64 },
     #[error("changes of read model {read_model} wait for an event that cannot be applied: read them again later")]
     Parked { read_model: &'static str },
+    #[error("a crash of the database took back what read model {read_model} has shown: read again once it is back")]
+    TakenBack { read_model: &'static str },
     #[error("a row of read model {read_model} cannot be read: run `daybook rebuild {read_model}`")]
     Damaged { read_model: &'static str },
+}
+
+impl ReadError {
+    /// Whether the same may be asked again in a moment: nothing is wrong with the question, or with the rows.
+    pub fn passes(&self) -> bool {
+        match self {
+            ReadError::Database(error) => error.is_connection(),
+            ReadError::TakenBack { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// A pool of read transactions; cloning is cheap.
 #[derive(Clone)]
 pub struct Reader {
     pool: Pool,
+    /// Of the engine on this node: what was told.
+    progress: Option<Progress>,
 }
 
 impl Reader {
@@ -56,14 +83,44 @@ impl Reader {
     pub fn new(database: &Database, size_max: usize) -> Self {
         let settings =
             "-c default_transaction_read_only=on -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s";
-        Reader { pool: database.pool(Role::Reader, size_max, settings) }
+        Reader { pool: database.pool(Role::Reader, size_max, settings), progress: None }
     }
 
-    /// Begins an operation: everything it reads, it reads in one state.
+    /// Shows nothing older than what the engine has told, whatever crashes in between.
+    #[must_use]
+    pub fn keeping_to(self, progress: Progress) -> Self {
+        Reader { progress: Some(progress), ..self }
+    }
+
+    /// Begins an operation: everything it reads, it reads in one state, and in that state is everything up to any position
+    /// that the engine has told before.
+    ///
+    /// After a crash of the database it waits for what was taken back, a few seconds, and then leaves the rest out: asked
+    /// for that, the session says [`ReadError::TakenBack`].
     ///
     /// # Errors
     /// When no session can be had.
     pub async fn begin(&self, scope: Scope) -> Result<ReadSession, ReadError> {
+        let Some(progress) = &self.progress else { return self.open(scope).await };
+        let lanes = scope.lanes();
+        let mut patient = true;
+        loop {
+            // Before the snapshot is taken: whatever is in the rows by now, in the life that it turns out to be of, is in it.
+            let told = progress.lives(lanes);
+            let mut session = self.open(scope).await?;
+            let here = |life: Option<Life>| life.is_some() && life == session.life;
+            session.taken_back = told.into_iter().filter(|(_, life)| !here(*life)).map(|(model, _)| model).collect();
+            if session.taken_back.is_empty() || !patient {
+                return Ok(session);
+            }
+            let (taken_back, life) = (std::mem::take(&mut session.taken_back), session.life);
+            // Nobody holds a session while he waits for others to get on.
+            session.finish().await?;
+            patient = progress.again(&taken_back, lanes, life).await;
+        }
+    }
+
+    async fn open(&self, scope: Scope) -> Result<ReadSession, ReadError> {
         let object = self.pool.get().await?;
         let (tenant, account, platform) = match scope {
             Scope::Tenant(tenant) => (tenant.to_string(), String::new(), "off"),
@@ -78,14 +135,16 @@ impl Reader {
              select set_config('app.tenant', '{tenant}', true), set_config('app.account', '{account}', true),
                     set_config('app.platform', '{platform}', true)"
         );
-        let mut session = ReadSession { object: Some(object), scope, versions: HashMap::new() };
-        let pointers = "select read_model, version from projection.live";
+        let mut session =
+            ReadSession { object: Some(object), scope, versions: HashMap::new(), life: None, taken_back: Vec::new() };
+        let pointers = &POINTERS;
         // Both are sent at once, in this order; the answers take one round trip.
         let (begun, live) = tokio::join!(biased; session.object()?.batch_execute(&begin), session.query(pointers, &[]));
         begun.map_err(DatabaseError::Query)?;
         for row in live? {
             let version: i32 = row.get(1);
             session.versions.insert(row.get(0), u32::try_from(version).unwrap_or_default());
+            session.life = Life::of(&row, 2);
         }
         Ok(session)
     }
@@ -109,13 +168,21 @@ impl Reader {
 /// A read transaction. Dropped without [`ReadSession::finish`], it is rolled back, which to a reader
 /// is the same.
 pub struct ReadSession {
-    object: Option<Object>,
+    object: Option<Held>,
     scope: Scope,
     versions: HashMap<String, u32>,
+    /// Of the server.
+    life: Option<Life>,
+    /// Read models of which less is here than was told.
+    taken_back: Vec<&'static str>,
 }
 
+/// Which versions answer, and in which life of the server.
+static POINTERS: LazyLock<String> =
+    LazyLock::new(|| format!("select read_model, version, {LIFE} from projection.live"));
+
 impl ReadSession {
-    fn object(&self) -> Result<&Object, DatabaseError> {
+    fn object(&self) -> Result<&Held, DatabaseError> {
         self.object.as_ref().ok_or_else(|| DatabaseError::Unsuitable("this read transaction has ended".into()))
     }
 
@@ -126,23 +193,30 @@ impl ReadSession {
     /// The version of a read model that answers in this transaction.
     ///
     /// # Errors
-    /// [`ReadError::NotBuilt`].
+    /// [`ReadError::NotBuilt`]; [`ReadError::TakenBack`] where it shows less than it has shown before a crash.
     pub fn version<M: ReadModel>(&self) -> Result<u32, ReadError> {
-        self.versions.get(M::NAME).copied().ok_or(ReadError::NotBuilt(M::NAME))
+        self.version_of(M::NAME)
     }
 
     /// As [`ReadSession::version`].
     ///
     /// # Errors
-    /// [`ReadError::NotBuilt`].
+    /// As [`ReadSession::version`].
     pub fn series_version<M: SeriesModel>(&self) -> Result<u32, ReadError> {
-        self.versions.get(M::NAME).copied().ok_or(ReadError::NotBuilt(M::NAME))
+        self.version_of(M::NAME)
+    }
+
+    fn version_of(&self, read_model: &'static str) -> Result<u32, ReadError> {
+        if self.taken_back.contains(&read_model) {
+            return Err(ReadError::TakenBack { read_model });
+        }
+        self.versions.get(read_model).copied().ok_or(ReadError::NotBuilt(read_model))
     }
 
     /// Its table.
     ///
     /// # Errors
-    /// [`ReadError::NotBuilt`].
+    /// As [`ReadSession::version`].
     pub fn table<M: ReadModel>(&self) -> Result<String, ReadError> {
         self.version::<M>().map(M::table)
     }
@@ -196,12 +270,12 @@ impl Drop for ReadSession {
             Ok(runtime) => {
                 runtime.spawn(async move {
                     if object.batch_execute("rollback").await.is_err() {
-                        drop(Object::take(object));
+                        object.discard();
                     }
                 });
             }
             // A session in an unknown state never goes back to the pool.
-            Err(_) => drop(Object::take(object)),
+            Err(_) => object.discard(),
         }
     }
 }

@@ -11,11 +11,12 @@ use daybook_projections::{Model, Parts, Projections, Reader};
 use daybook_store::codec;
 use daybook_store::database::Role;
 use daybook_store::journal::follow::Source;
+use daybook_store::journal::machine::Config;
 use daybook_store::journal::recent::Recent;
 use daybook_store::journal::{Append, Journal, Known, NewEvent, StreamAppend, StreamId};
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::{Real, System};
-use daybook_testing::{TestDatabase, command, system};
+use daybook_testing::{TestDatabase, command, system, test_config};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -49,8 +50,11 @@ pub(crate) async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() 
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let db = TestDatabase::new().await;
-        let (journal, writer) = db.journal().await;
+        Self::on(TestDatabase::new().await, test_config()).await
+    }
+
+    pub(crate) async fn on(db: TestDatabase, writer: Config) -> Self {
+        let (journal, writer) = db.journal_with(writer).await;
         let keys = tempfile::tempdir().unwrap();
         let files = KeyFiles::open(&keys.path().join("keys"), true, "daybook.test", &Real).unwrap();
         let store = KeyStore::new(db.database().pool(Role::Writer, 4, ""), Arc::new(files), system());

@@ -2,6 +2,7 @@
 
 mod audit;
 mod beside;
+mod crashes;
 mod energy;
 mod filters;
 mod harness;

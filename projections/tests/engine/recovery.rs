@@ -190,7 +190,11 @@ async fn what_a_crash_of_the_database_took_back_is_applied_again_without_waiting
     world.db.superuser().await.batch_execute(taken_back).await.unwrap();
     // The writer lost its session as well, and comes back in the next epoch.
     told.send_modify(|durable| durable.seen.epoch += 1);
-    // Who waits is not told what was true before.
+    until(|| async {
+        let rows = world.db.superuser().await.query("select from read.tally_v1 where seen = 3", &[]).await.unwrap();
+        rows.len() == tenants.len()
+    })
+    .await;
     world.reached(&projections, "tally", last).await;
     assert_exact(&world, &tenants, 3).await;
 }

@@ -505,6 +505,7 @@ fn refusal(error: &Error) -> Option<RefusedBy> {
     let db = error.as_db_error()?;
     match db.code() {
         &SqlState::UNIQUE_VIOLATION if db.constraint() == Some("batches_pkey") => Some(RefusedBy::Fence),
+        &SqlState::DIVISION_BY_ZERO => Some(RefusedBy::Orphaned),
         code if ["22", "23", "54"].contains(&&code.code()[..2]) => {
             Some(RefusedBy::Data(format!("{} ({})", db.message(), code.code())))
         }

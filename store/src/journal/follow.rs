@@ -14,6 +14,9 @@ use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
+/// A page is read in far less; a connection that gives nothing for so long is lost.
+const LOOK_MAX: Duration = Duration::from_secs(30);
+
 /// What a follower wants next and whether what it got is whole. Sans-IO, so that the simulation
 /// runs the same code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +168,11 @@ impl Follower {
     /// # Errors
     /// As [`Follower::next`].
     pub async fn poll_once(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
+        // Given up, the session is gone with the look, and the next look opens another.
+        tokio::time::timeout(LOOK_MAX, self.look()).await.unwrap_or(Err(DatabaseError::Lost.into()))
+    }
+
+    async fn look(&mut self) -> Result<Vec<RecordedEvent>, FollowError> {
         let durable = match &mut self.source {
             Source::Writer(durable) => durable.borrow_and_update().position,
             Source::Recent(recent) => {

@@ -46,11 +46,20 @@ const KEYS: &str = ", d as (
          u(s, k, h, t, st, si, p)
 )";
 
-/// The fence. The setting holds for this one transaction: whether its commit waits for the disk.
+/// The fence, and the setting that holds for this one transaction: whether its commit waits for the disk.
 const BATCH: &str = "
 insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
 select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz
 where set_config('synchronous_commit', $31, true) is not null";
+
+/// Of a batch that was sent before its predecessor was seen to be committed: unless that was, and in the same epoch, this
+/// divides by zero, which nothing else here can. Written in the place of the parameter is the epoch, or null.
+fn after_predecessor(parameter: &str) -> String {
+    format!(
+        " and ({parameter}::bigint is null
+               or 1 / (select count(*) from journal.batches where batch = $1 - 1 and epoch = {parameter}) = 1)"
+    )
+}
 
 /// The same for the batch of one append of one event, which is most of them where few write at a time:
 /// taking arrays apart costs as much again as the rows.
@@ -84,9 +93,9 @@ impl Statements {
     /// When the schema is not there, or not this version's.
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Statements {
-            one: client.prepare(ONE).await?,
-            without_keys: client.prepare(&format!("{ROWS} {BATCH}")).await?,
-            with_keys: client.prepare(&format!("{ROWS} {KEYS} {BATCH}")).await?,
+            one: client.prepare(&format!("{ONE} {}", after_predecessor("$22"))).await?,
+            without_keys: client.prepare(&format!("{ROWS} {BATCH} {}", after_predecessor("$32"))).await?,
+            with_keys: client.prepare(&format!("{ROWS} {KEYS} {BATCH} {}", after_predecessor("$42"))).await?,
         })
     }
 }
@@ -172,6 +181,7 @@ pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flu
     let k_position: Vec<i64> = claims.iter().map(|(.., o)| signed(o.last_position)).collect();
 
     let (number, epoch) = (signed(batch.number), signed(batch.epoch));
+    let follows = batch.follows.then_some(epoch);
     let (first, last, recorded) =
         (signed(batch.first_position), signed(batch.last_position), utc(batch.recorded_at_us));
     #[rustfmt::skip]
@@ -184,12 +194,14 @@ pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flu
         &commit,
     ];
     if claims.is_empty() && releases.is_empty() {
+        values.push(&follows);
         return client.execute(&statements.without_keys, &values).await.map(|_| ());
     }
     #[rustfmt::skip]
     values.extend([
         &r_scope as &(dyn ToSql + Sync), &r_kind, &r_hash,
         &k_scope, &k_kind, &k_hash, &k_tenant, &k_stream_type, &k_stream_id, &k_position,
+        &follows,
     ]);
     client.execute(&statements.with_keys, &values).await.map(|_| ())
 }
@@ -210,7 +222,7 @@ async fn insert_one(
         &event.event_id, &event.event_type, &i32::try_from(event.event_version).unwrap_or(i32::MAX),
         &event.payload, &event.metadata, &row.leaf_hash.as_slice(), &edge,
         &command.tenant.0, &command.id, &member.request_hash.as_slice(), &command.hash_key.as_slice(),
-        &commit,
+        &commit, &batch.follows.then_some(signed(batch.epoch)),
     ];
     client.execute(statement, values).await.map(|_| ())
 }

@@ -121,21 +121,29 @@ pub struct TestDatabase {
     database: Database,
     pub identity: Identity,
     // Kept for as long as the database is used; its drop ends a private server.
-    _server: Option<TestServer>,
+    server: Option<TestServer>,
 }
 
 impl TestDatabase {
     /// # Panics
     /// When it cannot be made.
     pub async fn new() -> Self {
-        let (server, admin) = match std::env::var("DAYBOOK_TEST_URL") {
-            Ok(url) => (None, Database::from_url(&url).expect("DAYBOOK_TEST_URL")),
-            Err(_) => {
-                let server = TestServer::start(&[("max_connections", "200")]).await;
-                let admin = server.database("postgres");
-                (Some(server), admin)
-            }
-        };
+        match std::env::var("DAYBOOK_TEST_URL") {
+            Ok(url) => Self::on(Database::from_url(&url).expect("DAYBOOK_TEST_URL"), None).await,
+            Err(_) => Self::alone().await,
+        }
+    }
+
+    /// On a server of its own in any case: one that may be killed.
+    ///
+    /// # Panics
+    /// As [`TestDatabase::new`].
+    pub async fn alone() -> Self {
+        let server = TestServer::start(&[("max_connections", "200")]).await;
+        Self::on(server.database("postgres"), Some(server)).await
+    }
+
+    async fn on(admin: Database, server: Option<TestServer>) -> Self {
         let client = admin.connect(Role::Login, "").await.expect("the server answers");
         // One process migrates the template; the others wait for it.
         client.execute("select pg_advisory_lock(1)", &[]).await.expect("a lock");
@@ -164,7 +172,15 @@ impl TestDatabase {
         let database = admin.named(&name);
         let superuser = database.connect(Role::Login, "").await.expect("the database answers");
         let identity = daybook_store::schema::identity(&superuser).await.expect("an identity");
-        TestDatabase { database, identity, _server: server }
+        TestDatabase { database, identity, server }
+    }
+
+    /// The server that is this database's alone.
+    ///
+    /// # Panics
+    /// Where the server is shared.
+    pub fn server(&mut self) -> &mut TestServer {
+        self.server.as_mut().expect("a server of its own")
     }
 
     pub fn database(&self) -> &Database {

@@ -5,8 +5,8 @@ use daybook_testing::{TestDatabase, append, event, tenant};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-/// Appends 50 in one batch, some of which the database does not take.
-async fn batch_with(poisoned: &[usize]) -> (TestDatabase, Vec<Result<Outcome, AppendError>>) {
+/// Appends so many at once, some of which the database does not take.
+async fn batch_with(appends: usize, poisoned: &[usize]) -> (TestDatabase, Vec<Result<Outcome, AppendError>>) {
     let db = TestDatabase::new().await;
     let check = "alter table journal.events add constraint no_poison check (payload not like '%poison%')";
     db.superuser().await.batch_execute(check).await.expect("a constraint");
@@ -14,7 +14,7 @@ async fn batch_with(poisoned: &[usize]) -> (TestDatabase, Vec<Result<Outcome, Ap
     let t = tenant();
     let first = journal.append(append(t, Uuid::from_u128(1), 0, vec![event("{}")]), Known::default()).await;
     let known = Known { versions_at: Some(first.expect("an append").seen), unused_at: None };
-    let appends = (0..51usize).map(|n| {
+    let appends = (0..appends).map(|n| {
         let payload = if poisoned.contains(&n) { r#"{"a":"poison"}"# } else { "{}" };
         journal.append(append(t, Uuid::from_u128(100 + n as u128), 0, vec![event("{}"), event(payload)]), known)
     });
@@ -26,8 +26,17 @@ async fn batch_with(poisoned: &[usize]) -> (TestDatabase, Vec<Result<Outcome, Ap
 
 #[tokio::test]
 async fn an_append_that_the_database_refuses_fails_alone() {
-    for poisoned in [vec![0], vec![23], vec![50], vec![7, 8, 40]] {
-        let (db, answers) = batch_with(&poisoned).await;
+    // Of the larger number, a second batch is sent before the first is committed, and is refused with it.
+    for (appends, poisoned) in [
+        (51, vec![0]),
+        (51, vec![23]),
+        (51, vec![50]),
+        (51, vec![7, 8, 40]),
+        (200, vec![3]),
+        (200, vec![120]),
+        (200, vec![0, 99, 100, 131, 199]),
+    ] {
+        let (db, answers) = batch_with(appends, &poisoned).await;
         for (n, answer) in answers.iter().enumerate() {
             match answer {
                 Ok(_) => assert!(!poisoned.contains(&n), "{n} of {poisoned:?} was written"),
@@ -43,10 +52,10 @@ async fn an_append_that_the_database_refuses_fails_alone() {
         let rows =
             db.superuser().await.query("select position, tenant_position from journal.events order by 1", &[]).await;
         let positions: Vec<(i64, i64)> = rows.expect("rows").iter().map(|r| (r.get(0), r.get(1))).collect();
-        let written = 1 + 2 * (51 - poisoned.len() as i64);
+        let written = 1 + 2 * (appends as i64 - poisoned.len() as i64);
         assert_eq!(positions, (1..=written).map(|p| (p, p)).collect::<Vec<_>>());
         let row = db.superuser().await.query_one("select count(*) from journal.commands", &[]).await.expect("a count");
-        assert_eq!(row.get::<_, i64>(0), 52 - poisoned.len() as i64);
+        assert_eq!(row.get::<_, i64>(0), 1 + appends as i64 - poisoned.len() as i64);
     }
 }
 

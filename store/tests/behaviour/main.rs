@@ -22,3 +22,4 @@ mod ordering;
 mod roles;
 mod schema;
 mod sealing;
+mod silence;

@@ -86,7 +86,9 @@ pub(crate) enum Fence {
     /// As `Alone`, but any other collision is reported in its place: what one statement with
     /// independent parts does.
     Last,
-    /// Neither.
+    /// As `First`, but a batch that was sent after another does not ask for it.
+    Unasked,
+    /// Neither backend nor batch number.
     Absent,
 }
 
@@ -122,6 +124,12 @@ impl SimDatabase {
     pub(crate) fn commit(&mut self, batch: &Arc<Batch>) -> Result<(), RefusedBy> {
         let taken = self.fence != Fence::Absent && self.tables.batches.contains_key(&batch.number);
         let data = self.tables.collision(batch);
+        // As in the statement: looked at before the batch's row meets one of its number.
+        let predecessor = self.tables.batches.get(&(batch.number - 1));
+        let asks = !matches!(self.fence, Fence::Absent | Fence::Unasked);
+        if batch.follows && asks && predecessor != Some(&batch.epoch) {
+            return Err(RefusedBy::Orphaned);
+        }
         match (self.fence, taken, data) {
             (Fence::Last, true, Some(data)) => return Err(RefusedBy::Data(data)),
             (_, true, _) => return Err(RefusedBy::Fence),

@@ -105,7 +105,7 @@ fn no_seed_breaks_a_promise_and_every_danger_is_met() {
 }
 
 /// What must really have happened, or the simulation would be testing nothing.
-const DANGERS: [&str; 39] = [
+const DANGERS: [&str; 41] = [
     "answered_done",
     "answered_duplicate",
     "answered_failed",
@@ -128,6 +128,7 @@ const DANGERS: [&str; 39] = [
     "decided_from_cache",
     "follower_lost_session",
     "floods",
+    "followers_sent",
     "found_by_look_up",
     "handed_out",
     "keys_taken",
@@ -137,6 +138,7 @@ const DANGERS: [&str; 39] = [
     "lease_taken_over",
     "lost_tails",
     "old_backend_ended",
+    "orphaned",
     "passed_floods",
     "pauses",
     "settled_nothing",
@@ -181,6 +183,11 @@ fn the_batch_number_alone_keeps_two_writers_apart() {
 #[test]
 fn a_fence_that_is_noticed_last_is_found() {
     find(Planted::Fence(Fence::Last), "a healthy append, was refused");
+}
+
+#[test]
+fn a_batch_that_does_not_ask_for_its_predecessor_is_found() {
+    find(Planted::Fence(Fence::Unasked), "");
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(crate) struct Conn {
     dying: bool,
     /// The client still listens.
     pub(crate) open: bool,
+    /// What is sent on a connection arrives in order, and is carried out in order.
+    arrived_us: Micros,
+    executed_us: Micros,
 }
 
 /// The connections of one session of a node.
@@ -101,8 +104,18 @@ impl World {
             .map(|_| {
                 let backend = Backend { pid: self.server.pid(), started_us: self.database_clock() };
                 self.server.next_conn += 1;
-                let conn =
-                    Conn { node, incarnation, session, backend, epoch: 0, alive: true, dying: false, open: true };
+                let conn = Conn {
+                    node,
+                    incarnation,
+                    session,
+                    backend,
+                    epoch: 0,
+                    alive: true,
+                    dying: false,
+                    open: true,
+                    arrived_us: 0,
+                    executed_us: 0,
+                };
                 self.server.conns.insert(self.server.next_conn, conn);
                 self.server.next_conn
             })
@@ -127,6 +140,14 @@ impl World {
         };
         let taking_over = matches!(step, Do::EndBackend(_) | Do::FirstFlush | Do::ReadHead { .. });
         let delay = self.latency();
+        let now = self.now;
+        let delay = match self.server.conns.get_mut(&conn) {
+            Some(on) => behind(&mut on.arrived_us, now, delay),
+            None => delay,
+        };
+        if matches!(&step, Do::Commit(batch) if batch.follows) {
+            self.count("followers_sent");
+        }
         self.after(delay, Event::Arrive(conn, step));
         if taking_over && !self.healed && self.rng.chance(40) {
             self.count("takeovers_cut");
@@ -155,6 +176,7 @@ impl World {
                 let stalls = !self.healed && self.rng.chance(self.slow / 4);
                 let work = if matches!(step, Do::Commit(_)) { self.rng.range(0, self.commit_us_max) } else { 0 };
                 let delay = if stalls { self.rng.range(20_000, 700_000) } else { work + self.latency() };
+                let delay = self.in_turn(conn, delay);
                 self.after(delay, Event::Execute(conn, step));
             }
             _ => {
@@ -164,12 +186,19 @@ impl World {
         }
     }
 
+    /// When a step that takes so long is carried out: not before what came earlier on its connection.
+    fn in_turn(&mut self, conn: ConnId, delay: Micros) -> Micros {
+        let now = self.now;
+        self.server.conns.get_mut(&conn).map_or(delay, |on| behind(&mut on.executed_us, now, delay))
+    }
+
     /// The commit hangs, the session breaks, and the server is the last to notice. Then the next
     /// takeovers break off as well, right after they have taken the lease.
     fn entangle(&mut self, conn: ConnId, step: Do) {
         self.count("entangled");
         // Mostly so long that it ends about when the next takeover but one reads the head.
         let hangs = if self.rng.chance(800) { self.rng.range(15_000, 80_000) } else { self.rng.range(1_000, 500_000) };
+        let hangs = self.in_turn(conn, hangs);
         self.after(hangs, Event::Execute(conn, step));
         self.server.lost_grants = self.rng.pick(&[0, 1, 1, 2]);
         let session = (self.server.conns[&conn].node, self.server.conns[&conn].session);
@@ -196,6 +225,7 @@ impl World {
                     trace!(self, "server: batch {} of epoch {} refused: {cause}", batch.number, batch.epoch);
                     self.count(match cause {
                         RefusedBy::Fence => "fence_hit",
+                        RefusedBy::Orphaned => "orphaned",
                         RefusedBy::Data(_) if batch.members.len() > 1 => "bisected",
                         RefusedBy::Data(_) => "data_refused",
                     });
@@ -274,7 +304,7 @@ impl World {
             return self.lose(conn);
         }
         let found = self.server.conns.iter().find(|(_, c)| c.alive && c.backend == old).map(|(id, c)| (*id, c.dying));
-        match found.filter(|_| self.db.fence == Fence::First) {
+        match found.filter(|_| matches!(self.db.fence, Fence::First | Fence::Unasked)) {
             None => self.reply(conn, SessionInput::OldGone),
             Some((id, dying)) => {
                 if !dying {
@@ -382,4 +412,10 @@ impl World {
         let delay = self.rng.range(20_000, 200_000);
         self.after(delay, Event::WalWriter);
     }
+}
+
+/// The delay with which something ends that begins now and ends after `last`, which it then is.
+fn behind(last: &mut Micros, now: Micros, delay: Micros) -> Micros {
+    *last = (now + delay).max(*last + 1);
+    *last - now
 }

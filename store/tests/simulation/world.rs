@@ -134,6 +134,7 @@ impl World {
             queue_requests_max: rng.pick(&[2, 1_000, 1_000]),
             tenant_requests_max: rng.pick(&[2, 40, 1_000]),
             batch_share_max: rng.pick(&[1, 4, 32]),
+            second_min: rng.pick(&[1, 1, 3, 1_000]),
             window_entries_max: rng.pick(&[3, 12, 200]),
             heads_max: rng.pick(&[1, 2, 50]),
             flushers: rng.pick(&[1, 2, 4]),

@@ -7,7 +7,8 @@ use super::{Effect, Writer};
 use crate::journal::append::{AppendError, Outcome, StreamKey};
 use crate::keys::keyed_hash;
 use crate::system::{Micros, Now};
-use daybook_tlog::Leaf;
+use daybook_domain::TenantId;
+use daybook_tlog::{Leaf, RightEdge};
 use std::sync::Arc;
 
 /// A batch on its way, with what becomes true when it is committed.
@@ -20,6 +21,9 @@ pub(super) struct Building {
 
 /// So many appends are not worth two batches: each costs as much as several events.
 const SPLIT_MIN: usize = 32;
+
+/// Events of a batch behind which another is sent, and requests of that one.
+pub(super) const PIPELINED_MAX: usize = 128;
 
 enum Verdict {
     Take,
@@ -46,6 +50,7 @@ impl Writer {
             // Half of those who wait: their flush is then under way while the other half is inserted, and
             // nobody waits for the whole of a large batch.
             let members_max = self.queue.len().div_ceil(2).max(SPLIT_MIN);
+            let members_max = if self.in_flight.is_empty() { members_max } else { members_max.min(PIPELINED_MAX) };
             let share = self.queue.share(&self.config, now.mono_us);
             while let Some(request) =
                 self.queue.take(&parts.room(&self.config, members_max, self.partitions_up_to), share)
@@ -59,8 +64,10 @@ impl Writer {
         }
         self.last_recorded_us = parts.recorded_at_us;
         let building = parts.finish(self);
+        self.next_batch = building.batch.number + 1;
+        self.next_position = building.batch.last_position + 1;
         out.push(Effect::Do(self.session, Do::Commit(building.batch.clone())));
-        self.in_flight = Some(building);
+        self.in_flight.push_back(building);
     }
 
     fn place(&mut self, request: Arc<Prepared>, parts: &mut Parts, deferred: &mut Deferred, out: &mut Vec<Effect>) {
@@ -94,7 +101,7 @@ impl Writer {
 
         // A repeat is recognised before anything else is held against it: its streams have moved on.
         let command = (append.command.tenant, append.command.id);
-        if parts.overlay.commands.contains_key(&command) {
+        if self.under_way(parts).any(|overlay| overlay.commands.contains_key(&command)) {
             return Verdict::Later;
         }
         if let Some((entry, batch)) = self.window.command(&command) {
@@ -115,7 +122,7 @@ impl Writer {
             append.streams.iter().map(|s| (&s.stream, s.expected)).chain(append.reads.iter().map(|(s, v)| (s, *v)));
         for (stream, expected) in expectations {
             let key = key(stream);
-            if parts.overlay.streams.contains_key(&key) {
+            if self.under_way(parts).any(|overlay| overlay.streams.contains_key(&key)) {
                 return Verdict::Later;
             }
             if let Some((actual, batch)) = self.window.stream(&key)
@@ -128,7 +135,7 @@ impl Writer {
             }
         }
         for claim in append.claims.iter().map(|c| &c.0).chain(&append.releases) {
-            if parts.overlay.claims.contains_key(claim) {
+            if self.under_way(parts).any(|overlay| overlay.claims.contains_key(claim)) {
                 return Verdict::Later;
             }
         }
@@ -140,11 +147,21 @@ impl Writer {
         if append.not_after.is_some_and(|deadline| parts.recorded_at_us > deadline) {
             return Verdict::AnswerAfter(self.committed, Answer::Refused(AppendError::TooLate));
         }
-        let known = parts.overlay.heads.contains_key(&append.tenant) || self.heads.get(append.tenant).is_some();
-        if !known && request.head.is_none() {
+        if self.edge(append.tenant, parts).is_none() && request.head.is_none() {
             return Verdict::Answer(Answer::LookAgain);
         }
         Verdict::Take
+    }
+
+    /// What changes with batches that are not committed yet: the one in the making, and those in flight.
+    fn under_way<'a>(&'a self, parts: &'a Parts) -> impl Iterator<Item = &'a Overlay> {
+        std::iter::once(&parts.overlay).chain(self.in_flight.iter().map(|building| &building.overlay))
+    }
+
+    /// The tenant's tree as the next event of it will find it, if that is remembered.
+    fn edge<'a>(&'a self, tenant: TenantId, parts: &'a Parts) -> Option<&'a RightEdge> {
+        let in_flight = || self.in_flight.iter().rev().find_map(|building| building.overlay.heads.get(&tenant));
+        parts.overlay.heads.get(&tenant).or_else(in_flight).or_else(|| self.heads.get(tenant))
     }
 }
 
@@ -160,7 +177,7 @@ struct Parts {
     outcomes: Vec<Outcome>,
     events: Vec<EventRow>,
     overlay: Overlay,
-    last_positions: std::collections::BTreeMap<daybook_domain::TenantId, u64>,
+    last_positions: std::collections::BTreeMap<TenantId, u64>,
 }
 
 impl Parts {
@@ -198,14 +215,11 @@ impl Parts {
     fn take(&mut self, request: Arc<Prepared>, writer: &Writer) {
         let append = &request.append;
         let member = self.members.len();
-        let edge = self.overlay.heads.entry(append.tenant).or_insert_with(|| {
-            writer
-                .heads
-                .get(append.tenant)
-                .or(request.head.as_ref())
-                .cloned()
-                .unwrap_or_else(daybook_tlog::RightEdge::empty)
-        });
+        if !self.overlay.heads.contains_key(&append.tenant) {
+            let edge = writer.edge(append.tenant, self).or(request.head.as_ref()).cloned();
+            self.overlay.heads.insert(append.tenant, edge.unwrap_or_else(RightEdge::empty));
+        }
+        let Some(edge) = self.overlay.heads.get_mut(&append.tenant) else { return };
         let first_tenant_position = edge.size() + 1;
         for (s, stream) in append.streams.iter().enumerate() {
             for (e, event) in stream.events.iter().enumerate() {
@@ -290,6 +304,7 @@ impl Parts {
         let batch = Batch {
             number: self.number,
             epoch: self.epoch,
+            follows: !writer.in_flight.is_empty(),
             first_position: self.first_position,
             last_position: self.next_position - 1,
             recorded_at_us: self.recorded_at_us,

@@ -5,7 +5,8 @@
 //! carries out effects against PostgreSQL; the simulation carries them out against a model of it.
 //!
 //! Invariants:
-//! - at most one commit is in flight, so batches commit in the order of their numbers;
+//! - at most two commits are in flight, on one connection; the second demands the first's row, so batches commit in the
+//!   order of their numbers, and one that fails takes the next with it;
 //! - an answer that tells of batch *n* leaves only when a flush that began after *n*'s commit has
 //!   returned on a session older than that commit, or when a takeover found *n* after its own flush;
 //! - what is remembered about the past (the window, the heads) is bounded; a request that was
@@ -50,6 +51,7 @@ pub struct Writer {
     /// Number of the present set of connections; replies of an earlier one are ignored.
     session: u64,
     epoch: u64,
+    /// Of the next batch to be built: behind those in flight.
     next_batch: u64,
     next_position: u64,
     last_recorded_us: Micros,
@@ -60,7 +62,10 @@ pub struct Writer {
     queue: Queue,
     /// Parts of a batch that failed, tried apart from the rest, front first.
     groups: VecDeque<Vec<Arc<Prepared>>>,
-    in_flight: Option<build::Building>,
+    /// Batches whose commit has not come back, oldest first.
+    in_flight: VecDeque<build::Building>,
+    /// One of them was refused, and so the next will be: nothing is built on it.
+    broken: bool,
     held: Held,
     /// Answers of the epoch that broke off, to be settled by the next look at the head.
     limbo: Held,
@@ -99,7 +104,8 @@ impl Writer {
             ensuring: false,
             queue: Queue::default(),
             groups: VecDeque::new(),
-            in_flight: None,
+            in_flight: VecDeque::new(),
+            broken: false,
             held: Held::new(),
             limbo: Held::new(),
             limbo_epoch: 0,
@@ -152,11 +158,29 @@ impl Writer {
         self.advance(now, out);
     }
 
-    /// The second half of [`Writer::handle`]: the next batch, if none is in flight.
+    /// The second half of [`Writer::handle`]: the next batch, if none is in flight, and perhaps a second one.
     pub fn fill(&mut self, now: Now, out: &mut Vec<Effect>) {
-        if self.is_leading() && self.in_flight.is_none() {
-            self.build(now, out);
-            self.finish(out);
+        while self.is_leading() && !self.broken {
+            // A second one waits in the database for the first, so that no time passes there between them. A small one
+            // is not worth it: what comes next could have shared it. Behind a large one that time is nothing, and
+            // whoever comes next should not have to wait for both.
+            let worth_it = match self.in_flight.front() {
+                None => true,
+                Some(first) => {
+                    self.in_flight.len() == 1
+                        && self.groups.is_empty()
+                        && self.queue.len() >= self.config.second_min
+                        && first.batch.events.len() <= build::PIPELINED_MAX
+                }
+            };
+            let before = self.next_batch;
+            if worth_it {
+                self.build(now, out);
+                self.finish(out);
+            }
+            if self.next_batch == before {
+                return;
+            }
         }
     }
 
@@ -230,7 +254,6 @@ impl Writer {
             }
             (Phase::ReadingHead, SessionInput::Head(head)) => self.take_over(now, head, out),
             (Phase::Fencing, SessionInput::Committed { .. }) => {
-                self.in_flight = None;
                 self.committed = self.next_batch;
                 self.positions.insert(self.committed, self.next_position - 1);
                 self.window.reset(self.committed);
@@ -304,31 +327,36 @@ impl Writer {
         self.last_recorded_us
     }
 
+    /// Also of every batch before it: none commits without its predecessor.
     fn committed(&mut self, batch: u64, out: &mut Vec<Effect>) {
-        let Some(building) = self.in_flight.take_if(|b| b.batch.number == batch) else { return };
-        self.committed = batch;
-        self.next_batch = batch + 1;
-        self.next_position = building.batch.last_position + 1;
-        self.positions.insert(batch, building.batch.last_position);
-        self.window.advance(batch, &building.overlay);
-        self.heads.advance(batch, building.overlay.heads, self.window.start());
-        self.held.entry(batch).or_default().extend(building.answers);
+        while let Some(building) = self.in_flight.pop_front_if(|b| b.batch.number <= batch) {
+            let batch = building.batch.number;
+            self.committed = batch;
+            self.positions.insert(batch, building.batch.last_position);
+            self.window.advance(batch, &building.overlay);
+            self.heads.advance(batch, building.overlay.heads, self.window.start());
+            self.held.entry(batch).or_default().extend(building.answers);
+        }
+        self.broken &= !self.in_flight.is_empty();
         if self.config.plant == Some(Plant::AnswerBeforeFlush) {
-            self.durable_up_to(batch, out);
+            self.durable_up_to(self.committed, out);
         }
     }
 
     /// The database refused the batch as a whole; its neighbours must not fail with the culprit.
     fn refused(&mut self, now: Now, batch: u64, cause: RefusedBy, out: &mut Vec<Effect>) {
-        let Some(building) = self.in_flight.take_if(|b| b.batch.number == batch) else { return };
+        let Some(at) = self.in_flight.iter().position(|b| b.batch.number == batch) else { return };
+        let Some(building) = self.in_flight.remove(at) else { return };
         match cause {
             RefusedBy::Fence => {
                 // Nothing of this batch was written, and never will be.
                 for (ticket, _) in building.answers {
                     out.push(Effect::Answer(ticket, Answer::Unavailable("another node has become the writer".into())));
                 }
-                self.session_lost(now, "another writer holds the next batch number", out);
+                return self.session_lost(now, "another writer holds the next batch number", out);
             }
+            // Nothing is wrong with it: it goes behind the parts of the one that it followed.
+            RefusedBy::Orphaned => self.groups.push_back(building.members),
             RefusedBy::Data(reason) => {
                 let mut members = building.members;
                 if members.len() == 1 {
@@ -340,6 +368,9 @@ impl Writer {
                 }
             }
         }
+        self.next_batch = self.next_batch.min(building.batch.number);
+        self.next_position = self.next_position.min(building.batch.first_position);
+        self.broken = !self.in_flight.is_empty();
     }
 
     fn durable_up_to(&mut self, batch: u64, out: &mut Vec<Effect>) {
@@ -364,7 +395,7 @@ impl Writer {
             self.limbo_epoch = self.epoch;
         }
         self.limbo.append(&mut self.held);
-        if let Some(building) = self.in_flight.take() {
+        for building in self.in_flight.drain(..) {
             self.limbo.entry(building.batch.number).or_default().extend(building.answers);
         }
         self.drop_queue(&format!("the writer lost its session ({reason}); nothing was written"), out);
@@ -378,7 +409,8 @@ impl Writer {
         self.flushing.fill(None);
         self.renewing = false;
         self.ensuring = false;
-        self.in_flight = None;
+        self.in_flight.clear();
+        self.broken = false;
         if self.config.plant != Some(Plant::StaleCache) {
             self.window.reset(u64::MAX);
         }
@@ -455,7 +487,7 @@ impl Writer {
     /// Ends the writer once it is to stop and nothing is under way any more.
     fn finish(&mut self, out: &mut Vec<Effect>) {
         if self.stopping.is_some()
-            && self.in_flight.is_none()
+            && self.in_flight.is_empty()
             && self.queue.is_empty()
             && self.groups.is_empty()
             && self.durable == self.committed

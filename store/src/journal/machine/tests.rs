@@ -75,6 +75,13 @@ impl Desk {
         self.batches.iter().map(|batch| tickets(batch)).collect()
     }
 
+    /// Commits, and tells who is in the batch that is built first then.
+    fn next(&mut self) -> Vec<Ticket> {
+        let sent = self.batches.len();
+        self.commit();
+        self.batches.get(sent).map(|batch| tickets(batch)).expect("a batch")
+    }
+
     fn last(&self) -> Vec<Ticket> {
         tickets(self.batches.last().expect("a batch"))
     }
@@ -139,12 +146,10 @@ fn a_request_beside_a_flood_is_in_the_next_batch() {
     let mut desk = Desk::new();
     desk.send(small(A, 1..=1_000));
     desk.send(small(B, [2_001]));
-    desk.commit();
-    assert!(desk.last().contains(&2_001));
+    assert!(desk.next().contains(&2_001));
     // And so is the next one, of somebody else.
     desk.send(small(C, [2_002]));
-    desk.commit();
-    assert!(desk.last().contains(&2_002));
+    assert!(desk.next().contains(&2_002));
 }
 
 #[test]
@@ -152,13 +157,13 @@ fn a_flood_takes_no_more_than_its_share_while_others_are_about() {
     let mut desk = Desk::new();
     desk.send(small(B, [2_001]));
     desk.send(small(A, 1..=1_000));
-    desk.commit();
-    assert_eq!(desk.last(), (1..=32).collect::<Vec<_>>());
+    assert_eq!(desk.last(), (1..=32).collect::<Vec<_>>(), "behind the first");
+    assert_eq!(desk.next(), (33..=64).collect::<Vec<_>>());
+    assert_eq!(desk.last(), (65..=96).collect::<Vec<_>>(), "behind that");
     // For a while nobody else has written: no room is left for anybody.
     desk.now.mono_us += 10_000_000;
     desk.now.wall_us += 10_000_000;
-    desk.commit();
-    assert_eq!(desk.last().len(), 484);
+    assert_eq!(desk.next().len(), 452);
 }
 
 #[test]
@@ -326,4 +331,71 @@ fn what_has_left_takes_no_memory() {
         }
     }
     assert_eq!(desk.writer.queue.lanes(), (40, 0));
+}
+
+/// Two batches on their way, of 64 and 32, and 32 requests that wait.
+fn two_on_their_way() -> Desk {
+    let mut desk = Desk::new();
+    desk.send(small(A, 1..=128));
+    assert_eq!(
+        desk.batches.iter().map(|b| (b.members.len(), b.follows)).collect::<Vec<_>>(),
+        [(64, false), (32, true)]
+    );
+    desk
+}
+
+#[test]
+fn a_second_batch_is_sent_behind_the_first_and_goes_on_where_that_ends() {
+    let desk = two_on_their_way();
+    let [first, second] = [&desk.batches[0], &desk.batches[1]];
+    assert_eq!((second.number, second.first_position), (first.number + 1, first.last_position + 1));
+    assert_eq!(second.events[0].tenant_position, 65, "of the tenant's tree, too");
+}
+
+#[test]
+fn no_third_batch_is_sent_and_few_requests_are_not_worth_a_second() {
+    let mut desk = two_on_their_way();
+    desk.send(small(A, 200..=299));
+    assert_eq!(desk.batches.len(), 2);
+    let mut desk = Desk::new();
+    desk.send(small(A, 1..=63));
+    assert_eq!(desk.batches.len(), 1);
+}
+
+#[test]
+fn with_the_second_the_first_is_committed() {
+    let mut desk = two_on_their_way();
+    desk.commit();
+    let third = desk.batches[2].clone();
+    assert_eq!((third.number, third.first_position, third.follows), (desk.batches[1].number + 1, 97, false));
+}
+
+#[test]
+fn what_followed_a_refused_batch_is_written_after_its_parts() {
+    let mut desk = two_on_their_way();
+    let [first, second] = [desk.batches[0].clone(), desk.batches[1].clone()];
+    let refused = |batch, cause| vec![Input::Session(1, SessionInput::CommitRefused { batch, cause })];
+    desk.handle(refused(first.number, RefusedBy::Data("a row".into())));
+    assert_eq!(desk.batches.len(), 2, "nothing is built before the follower's fate is known");
+    desk.handle(refused(second.number, RefusedBy::Orphaned));
+    for _ in 0..3 {
+        desk.commit();
+    }
+    let after = desk.batches[2..5].iter().map(|batch| (batch.first_position, tickets(batch))).collect::<Vec<_>>();
+    assert_eq!(after[0], (1, tickets(&first)[..32].to_vec()));
+    assert_eq!(after[1], (33, tickets(&first)[32..].to_vec()));
+    assert_eq!(after[2], (65, tickets(&second)));
+    assert_eq!(desk.batches[2].number, first.number);
+}
+
+#[test]
+fn a_stream_that_the_first_batch_changes_waits_for_the_third() {
+    let mut desk = Desk::new();
+    let mut again = request(A, 500, 1);
+    again.append.streams[0].stream.id = Uuid::from_u128(1);
+    again.append.streams[0].expected = 1;
+    desk.send(together([small(A, 1..=64), vec![again], small(A, 65..=127)]));
+    assert!(desk.batches.iter().all(|batch| !tickets(batch).contains(&500)), "{:?}", desk.batches);
+    let all = desk.all();
+    assert!(all.iter().position(|batch| batch.contains(&500)).is_some_and(|nth| nth >= 2), "{all:?}");
 }

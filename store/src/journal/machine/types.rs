@@ -24,6 +24,8 @@ pub struct Config {
     /// Of a batch, what one tenant may take up where others write as well: events, or KiB where these are more.
     /// A single larger request is still placed, as the first of its batch.
     pub batch_share_max: usize,
+    /// So many requests that wait are worth a second batch while one is being inserted.
+    pub second_min: usize,
     /// Remembered changes (streams, commands, unique keys).
     pub window_entries_max: usize,
     /// Remembered tree edges of tenants.
@@ -50,6 +52,7 @@ impl Default for Config {
             tenant_requests_max: 4_096,
             tenant_bytes_max: 32 << 20,
             batch_share_max: 32,
+            second_min: 32,
             window_entries_max: 200_000,
             heads_max: 50_000,
             flushers: 8,
@@ -114,6 +117,8 @@ pub struct HeadRow {
 pub struct Batch {
     pub number: u64,
     pub epoch: u64,
+    /// It was sent while its predecessor was in flight, and must not be committed without it.
+    pub follows: bool,
     pub first_position: u64,
     /// `first_position - 1` when there are no events.
     pub last_position: u64,
@@ -131,6 +136,7 @@ impl Batch {
         Batch {
             number,
             epoch,
+            follows: false,
             first_position,
             last_position: first_position - 1,
             recorded_at_us,
@@ -234,6 +240,8 @@ pub enum SessionInput {
 pub enum RefusedBy {
     /// The batch number exists: another writer is at work.
     Fence,
+    /// The batch that it follows was not committed in this epoch.
+    Orphaned,
     /// Some row was refused.
     Data(String),
 }
@@ -242,6 +250,7 @@ impl fmt::Display for RefusedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RefusedBy::Fence => f.write_str("the batch number is taken"),
+            RefusedBy::Orphaned => f.write_str("the batch before it was refused"),
             RefusedBy::Data(reason) => f.write_str(reason),
         }
     }
