@@ -126,6 +126,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         let credential = bearer(headers)
             .and_then(|token| self.authenticate.authenticate(token))
             .ok_or_else(Problem::unauthenticated)?;
+        let credential = self.parts.rules.complete(credential).await.map_err(Problem::rules)?;
         let mut rows = Rows::of(headers)?;
         let tenant = tenant(parts.uri.query(), &credential)?;
         let key = idempotency_key(headers).map_err(|()| {

@@ -3,6 +3,7 @@
 //! This crate carries questions in and answers out. It decides nothing about the business and reads no table
 //! itself: commands go to `app`, rows come from `projections`.
 
+pub mod declared;
 pub mod graphiql;
 pub mod graphql;
 pub mod health;

@@ -5,7 +5,7 @@ use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
-use daybook_app::{Credential, Executor};
+use daybook_app::{Credential, Executor, Rules};
 use daybook_domain::{Actor, ActorKind, Role, SubjectId, TenantId};
 use daybook_projections::engine::{Lanes, Options};
 use daybook_projections::{Audit, Model, Projections};
@@ -72,7 +72,10 @@ impl Setting {
         );
         let executor = Executor::new(journal.clone(), writes.clone(), files.clone(), system());
         let (access, _) = AccessLog::start(&database, system(), [1; 32], AccessOptions::default());
+        let rules = Rules::new(executor.clone(), system());
+        drop(rules.follow(recent.clone()));
         let parts = Parts {
+            rules,
             ingest: Ingest::new(executor.clone()),
             executor,
             reads: Reads::new(&database, &projections),
@@ -150,12 +153,7 @@ fn renamed(stream: Uuid) -> Value {
 const NODE: &str = "eventType sealed erased ip truncated changes { path old new erased }";
 
 fn auditor() -> Credential {
-    Credential {
-        actor: Actor { id: ACTOR, kind: ActorKind::Account },
-        tenant: TENANT,
-        roles: vec![Role::TenantAdmin],
-        session: None,
-    }
+    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::TenantAdmin], None)
 }
 
 async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {

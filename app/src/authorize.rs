@@ -1,6 +1,13 @@
 //! Who may do what. The one door between a request and the executor.
+//!
+//! Deny wins, unknown denies, and what nothing allows is denied. Where a permission depends on the record, [`authorize`] gives an
+//! [`Authorized`] that the executor judges by the record's old and new image: see [`crate::executor`].
 
-use daybook_domain::{Action, Actor, Guarded, Role, TenantId};
+use daybook_domain::condition::{Claims, Condition, Value};
+use daybook_domain::platform::membership_id;
+use daybook_domain::rules::{FieldAccess, Permissions, Verdict};
+use daybook_domain::{AccountId, Action, Actor, ActorKind, Guarded, Role, TenantId};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Who asks, as the token says. Nothing in it comes from the request itself.
@@ -9,8 +16,11 @@ pub struct Credential {
     pub actor: Actor,
     /// The tenant the credential belongs to.
     pub tenant: TenantId,
+    /// Built-in roles.
     pub roles: Vec<Role>,
     pub session: Option<Uuid>,
+    /// What the roles of the tenant's making come to that the actor holds: see [`crate::rules::Rules::complete`].
+    pub permissions: Arc<Permissions>,
 }
 
 /// The caller may not do this, or may not know whether there is something to do it to.
@@ -20,9 +30,52 @@ pub struct Denied {
     pub action: Action,
 }
 
-/// Whether a credential permits an action in a tenant.
+impl Credential {
+    /// With built-in roles only.
+    pub fn new(actor: Actor, tenant: TenantId, roles: Vec<Role>, session: Option<Uuid>) -> Self {
+        Credential { actor, tenant, roles, session, permissions: Arc::default() }
+    }
+
+    /// With the roles of the tenant's making as well.
+    #[must_use]
+    pub fn with_permissions(self, permissions: Arc<Permissions>) -> Self {
+        Credential { permissions, ..self }
+    }
+
+    /// What conditions may know of the caller.
+    pub fn claims(&self) -> Claims {
+        let built_in = self.roles.iter().map(|role| Value::from(role.as_str()));
+        let custom = self.permissions.roles().iter().map(|role| Value::from(role.key.as_str()));
+        let claims = Claims::default()
+            .with("account", self.actor.id)
+            .with("tenant", self.tenant.0)
+            .with_many("roles", built_in.chain(custom).collect());
+        match self.actor.kind {
+            ActorKind::Account => claims.with("member", membership_id(self.tenant, AccountId(self.actor.id)).0),
+            ActorKind::Service | ActorKind::System => claims,
+        }
+    }
+
+    /// What the caller may do with a field of a tenant's records.
+    pub fn field(&self, target: TenantId, resource: &str, field: &str) -> FieldAccess {
+        // Of others' records, roles at home say nothing; consents have no fields.
+        if target == self.tenant { self.permissions.field(resource, field) } else { FieldAccess::default() }
+    }
+}
+
+/// Whether a credential permits an action in a tenant, perhaps only on some of its records.
+pub fn verdict(credential: &Credential, action: Action, target: TenantId) -> Verdict {
+    let built_in = credential.roles.iter().any(|role| role.allows_in(action, credential.tenant, target));
+    match target == credential.tenant {
+        true => credential.permissions.verdict(action, built_in),
+        false if built_in => Verdict::Always,
+        false => Verdict::Never,
+    }
+}
+
+/// Whether a credential permits an action in a tenant, whatever the record.
 pub fn may(credential: &Credential, action: Action, target: TenantId) -> bool {
-    credential.roles.iter().any(|role| role.allows_in(action, credential.tenant, target))
+    verdict(credential, action, target) == Verdict::Always
 }
 
 /// A command that its caller may carry out, in this tenant. Only [`authorize`] makes one.
@@ -32,6 +85,8 @@ pub struct Authorized<C> {
     pub(crate) action: Action,
     pub(crate) tenant: TenantId,
     pub(crate) credential: Credential,
+    /// Of which records; none of all.
+    pub(crate) condition: Option<Arc<Condition>>,
 }
 
 /// Checks a command against its caller's roles.
@@ -40,8 +95,14 @@ pub struct Authorized<C> {
 /// [`Denied`].
 pub fn authorize<C: Guarded>(credential: &Credential, tenant: TenantId, command: C) -> Result<Authorized<C>, Denied> {
     let action = command.action();
-    if !may(credential, action, tenant) {
+    let condition = match verdict(credential, action, tenant) {
+        Verdict::Never => return Err(Denied { action }),
+        Verdict::Always => None,
+        Verdict::If(condition) => Some(condition),
+    };
+    let resource = action.as_str().split('.').next().unwrap_or_default();
+    if command.sets().iter().any(|field| credential.field(tenant, resource, field).read_only) {
         return Err(Denied { action });
     }
-    Ok(Authorized { command, action, tenant, credential: credential.clone() })
+    Ok(Authorized { command, action, tenant, credential: credential.clone(), condition })
 }

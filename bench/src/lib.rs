@@ -16,5 +16,6 @@ pub mod load;
 mod machine;
 pub mod rebuild;
 pub mod rig;
+pub mod rules;
 pub mod server;
 pub mod volume;

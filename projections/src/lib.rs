@@ -16,9 +16,11 @@ pub use energy::devices::Devices;
 pub use energy::readings::ReadingsSeries;
 pub use engine::{Model, Parts, Projections, ReadModel, SeriesModel};
 pub use platform::accounts::Accounts;
+pub use platform::consents::Consents;
 pub use platform::grants::Grants;
 pub use platform::members::Members;
 pub use platform::modules::Modules;
+pub use platform::roles::Roles;
 pub use platform::tenants::Tenants;
 pub use read::{ReadError, ReadSession, Reader, Scope};
 
@@ -30,6 +32,8 @@ pub fn read_models() -> Vec<Model> {
         Model::of::<Members>(),
         Model::of::<Modules>(),
         Model::of::<Grants>(),
+        Model::of::<Roles>(),
+        Model::of::<Consents>(),
         Model::of::<Devices>(),
         Model::series::<ReadingsSeries>(),
         Model::series::<Audit>(),

@@ -1,9 +1,11 @@
 //! The platform itself: tenants, accounts, who is a member of what, modules and who may use them.
 
 pub mod accounts;
+pub mod consents;
 pub mod grants;
 pub mod members;
 pub mod modules;
+pub mod roles;
 pub mod tenants;
 
 /// An enumeration that a text column holds.

@@ -5,7 +5,7 @@ use daybook_api::graphql::audit::AuditParts;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
-use daybook_app::{Credential, Executor};
+use daybook_app::{Credential, Executor, Rules};
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use daybook_projections::engine::Options;
 use daybook_projections::{Projections, read_models};
@@ -30,7 +30,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
-    Credential { actor: Actor { id: actor, kind: ActorKind::Account }, tenant: home, roles: vec![role], session: None }
+    Credential::new(Actor { id: actor, kind: ActorKind::Account }, home, vec![role], None)
 }
 
 pub(crate) fn platform() -> Credential {
@@ -76,7 +76,10 @@ impl World {
         );
         let executor = Executor::new(journal, sealer.clone(), files.clone(), system());
         let (access, _) = AccessLog::start(db.database(), system(), files.derive("test"), AccessOptions::default());
+        let rules = Rules::new(executor.clone(), system());
+        drop(rules.follow(recent.clone()));
         let parts = Arc::new(Parts {
+            rules,
             ingest: Ingest::new(executor.clone()),
             executor,
             reads: Reads::new(db.database(), &projections),

@@ -2,7 +2,7 @@
 
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
-use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Tenant};
+use daybook_domain::platform::{AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Tenant};
 use daybook_domain::upcast::Origin;
 use daybook_store::codec::{self, CodecError};
 use serde::Serialize;
@@ -48,6 +48,8 @@ const FOLDS: &[(&str, Fresh)] = &[
     ("tenant", new::<Tenant>),
     ("account", new::<Account>),
     ("membership", new::<Membership>),
+    ("role", new::<DefinedRole>),
+    ("consent", new::<Consent>),
     ("module", new::<Module>),
     ("grant", new::<AccessGrant>),
     ("projection", new::<Projection>),

@@ -3,6 +3,7 @@
 //! Row policies are the backstop: a query that forgets its tenant finds nothing. Refuses to write.
 
 mod changes;
+pub mod condition;
 pub mod filter;
 pub(crate) mod keyset;
 mod page;

@@ -1,6 +1,8 @@
 //! The platform itself: tenants, accounts, members, modules, and who may use what.
 
+pub mod access;
 pub mod accounts;
+pub mod consents;
 pub mod granted;
 pub mod granting;
 pub mod grants;
@@ -8,6 +10,7 @@ pub mod loaders;
 pub mod manifests;
 pub mod members;
 pub mod modules;
+pub mod roles;
 mod target;
 pub mod tenants;
 
@@ -20,6 +23,9 @@ pub struct PlatformQuery(
     members::MemberQuery,
     modules::ModuleQuery,
     granted::GrantQuery,
+    roles::RoleQuery,
+    consents::ConsentQuery,
+    access::AccessQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -29,6 +35,8 @@ pub struct PlatformMutation(
     members::MemberMutation,
     modules::ModuleMutation,
     granting::GrantMutation,
+    roles::RoleMutation,
+    consents::ConsentMutation,
 );
 
 #[derive(MergedSubscription, Default)]
