@@ -9,8 +9,8 @@ use super::errors::{Code, error};
 use super::request::{credential, parts};
 use super::sight::{Sight, unreadable};
 use async_graphql::{Context, Error, Result};
+use chrono::{DateTime, Utc};
 use daybook_app::Credential;
-use daybook_app::rules::Unreadable;
 use daybook_domain::{Action, TenantId};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
@@ -30,6 +30,8 @@ struct Guard<T> {
     /// What the stream was begun with.
     sight: Sight,
     changed: watch::Receiver<u64>,
+    /// When the clock may end it, as far as was seen at the last look.
+    until: Option<DateTime<Utc>>,
 }
 
 /// A stream that ends with `FORBIDDEN` once its caller may see anything else than at its beginning. `sight`: what that was.
@@ -45,7 +47,7 @@ pub(crate) fn guarded<T: Send + 'static>(
     // Looked at once more at the first item: what changed since the sight was taken counts.
     changed.mark_changed();
     let credential = credential(ctx)?.clone();
-    let guard = Guard { stream: stream.boxed(), parts, credential, action, target, sight, changed };
+    let guard = Guard { stream: stream.boxed(), parts, credential, action, target, sight, changed, until: None };
     let guarded = futures_util::stream::unfold(Some(guard), |guard| async move {
         let mut guard = guard?;
         match guard.next().await {
@@ -61,10 +63,7 @@ pub(crate) fn guarded<T: Send + 'static>(
 impl<T: Send + 'static> Guard<T> {
     async fn next(&mut self) -> Option<Result<T>> {
         loop {
-            let left = match self.left().await {
-                Ok(left) => left,
-                Err(failure) => return Some(Err(unreadable(&failure))),
-            };
+            let left = self.left();
             tokio::select! {
                 biased;
                 _ = self.changed.changed() => {}
@@ -87,11 +86,9 @@ impl<T: Send + 'static> Guard<T> {
     }
 
     /// How long the clock leaves things as they are.
-    // By `&mut`: a stream can be sent to another thread, not shared with it.
-    async fn left(&mut self) -> Result<Duration, Unreadable> {
-        let until = self.parts.rules.until(&self.credential, self.target).await?;
-        let left = until.map(|until| (until - self.parts.system.utc()).to_std().unwrap_or_default());
-        Ok(left.unwrap_or(LONG).min(LONG))
+    fn left(&self) -> Duration {
+        let left = self.until.map(|until| (until - self.parts.system.utc()).to_std().unwrap_or_default());
+        left.unwrap_or(LONG).min(LONG)
     }
 
     async fn check(&mut self) -> Result<(), Error> {
@@ -101,6 +98,7 @@ impl<T: Send + 'static> Guard<T> {
         let verdict = rules.verdict(&credential, self.action, self.target).await.map_err(|e| unreadable(&e))?;
         let is_possible = verdict.is_possible();
         if Sight::of(verdict, &credential) == self.sight {
+            self.until = rules.until(&credential, self.target).await.map_err(|e| unreadable(&e))?;
             return Ok(());
         }
         Err(error(

@@ -46,7 +46,10 @@ impl Schema {
             (_, Some(TypeKind::Enum(of))) => of.values[0].node.value.node.to_string(),
             (_, Some(TypeKind::InputObject(of))) => {
                 let needed = of.fields.iter().map(|field| &field.node).filter(|field| is_needed(field));
-                let members = needed.map(|f| format!("{}: {}", f.name.node, self.literal(&f.ty.node, id)));
+                let members = needed.map(|f| match (f.name.node.as_str(), well_formed(&f.name.node)) {
+                    (name, Some(text)) => format!("{name}: {text}"),
+                    (name, None) => format!("{name}: {}", self.literal(&f.ty.node, id)),
+                });
                 format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
             }
             ("UUID", _) => format!("\"{id}\""),
@@ -88,6 +91,19 @@ impl Schema {
     }
 }
 
+/// What an input is refused without before anybody's permission is asked for.
+fn well_formed(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "action" => "\"device.read\"",
+        "email" => "\"ada@example.com\"",
+        "field" => "\"device.serial\"",
+        "resolutionS" => "900",
+        "timeZone" => "\"Europe/Berlin\"",
+        "version" => "\"1.0.0\"",
+        _ => return None,
+    })
+}
+
 fn is_needed(of: &InputValueDefinition) -> bool {
     !of.ty.node.nullable && of.default_value.is_none()
 }
@@ -127,7 +143,7 @@ fn sources(folder: &Path, into: &mut Vec<String>) {
         } else if path.extension().is_some_and(|ending| ending == "rs") {
             // Routes of tests are nobody's.
             let text = std::fs::read_to_string(&path).unwrap();
-            into.push(text.split("#[cfg(test)]").next().unwrap().to_owned());
+            into.push(text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned());
         }
     }
 }
@@ -182,7 +198,7 @@ async fn what_an_operation_says_it_needs_is_what_it_is_refused_without() {
     let w = World::new().await;
     let tenant = w.tenant("Acme").await;
     let schema = Schema::read();
-    let mut opened = 0;
+    let (mut opened, mut wrong) = (0, Vec::new());
     for (root, fields) in OPERATIONS {
         for (field, needs) in *fields {
             let document = schema.document(root, field, tenant);
@@ -202,15 +218,20 @@ async fn what_an_operation_says_it_needs_is_what_it_is_refused_without() {
             };
             let without = ask(&holder(tenant, &[(Effect::Allow, "*"), (Effect::Deny, action.as_str())])).await;
             let hidden = *root == "Query" && without["data"][field].is_null() && without.get("errors").is_none();
-            assert!(hidden || code(&without) == "FORBIDDEN", "{document} without {action}: {without}");
+            if !hidden && code(&without) != "FORBIDDEN" {
+                wrong.push(format!("{document} without {action}: {without}"));
+            }
             // A stream would be waited for, and what is the platform's no role of a tenant allows.
             if *root != "Subscription" && Role::is_tenants(action) {
                 let with = ask(&holder(tenant, &[(Effect::Allow, action.as_str())])).await;
-                assert_ne!(code(&with), "FORBIDDEN", "{document} with {action}: {with}");
+                if code(&with) == "FORBIDDEN" {
+                    wrong.push(format!("{document} with {action}: {with}"));
+                }
                 opened += usize::from(!hidden);
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(opened > 25, "most operations tell the two apart: {opened}");
 }
 

@@ -238,8 +238,10 @@ async fn a_provider_reads_under_a_consent_and_its_streams_end_with_it() {
     let stream = "subscription($t: UUID, $d: UUID!, $a: Position) {
         readings(tenant: $t, device: $d, after: $a) { readings { energyWh } } }";
     let variables = json!({ "t": customer, "d": mill, "a": granted["position"] });
-    let row = |device: &Value| json!([{ "device": device, "time": "2025-01-01T00:00:00Z", "value": "7", "unit": "WH" }]);
-    let record = "mutation($r: [ReadingInput!]!) { recordReadings(input: { rows: $r }) { accepted userErrors { code } } }";
+    let row =
+        |device: &Value| json!([{ "device": device, "time": "2025-01-01T00:00:00Z", "value": "7", "unit": "WH" }]);
+    let record =
+        "mutation($r: [ReadingInput!]!) { recordReadings(input: { rows: $r }) { accepted userErrors { code } } }";
     let recorded = w.data(&owner, record, json!({ "r": row(&mill) })).await["recordReadings"].take();
     assert_eq!(recorded["accepted"], "1", "{recorded}");
     let next = |answer: Option<async_graphql::Response>| serde_json::to_value(answer.unwrap()).unwrap();

@@ -7,8 +7,8 @@ use crate::graphql::request::{credential, parts};
 use crate::graphql::tail::PAUSE;
 use async_graphql::{Context, Json, Result, SimpleObject};
 use daybook_app::audit::{self, Detail, Story, is_folded};
-use daybook_app::{Credential, may};
-use daybook_domain::rules::FieldRead;
+use daybook_app::{Credential, verdict};
+use daybook_domain::rules::{FieldRead, Verdict};
 use daybook_domain::{Action, TenantId};
 use daybook_projections::audit::{AuditRow, Wanted, history};
 use daybook_projections::{ReadError, Scope};
@@ -51,7 +51,7 @@ impl<'a> Hidden<'a> {
         let credential = credential(ctx)?;
         let name = format!("{kind}.read");
         let read = Action::ALL.iter().copied().find(|action| action.as_str() == name);
-        let all = read.is_some_and(|read| !may(credential, read, tenant));
+        let all = read.is_some_and(|read| matches!(verdict(credential, read, tenant), Verdict::If(_)));
         Ok(Hidden { credential, tenant, kind, all })
     }
 

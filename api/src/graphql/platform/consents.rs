@@ -111,7 +111,7 @@ pub struct ConsentOrder {
 }
 
 filter_input! {
-    /// Which consents; everything that is given must hold.
+    /// Which consents; everything that is given must hold. E.g. those of this year: `{ grantedAt: { gte: "2025-01-01T00:00:00Z" } }`.
     ConsentFilter on ConsentField {
         /// The id, e.g. `{ eq: "0190f3e0-0000-7000-8000-000000000001" }`.
         id: IdFilter => ConsentField::Id,
