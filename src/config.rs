@@ -241,13 +241,12 @@ impl Token {
                     .ok_or_else(|| format!("tokens.roles: there is no role {name:?}; there are {}", known.join(", ")))
             })
             .collect::<Result<Vec<Role>, String>>()?;
-        Ok(Credential {
-            actor: Actor { id: self.actor, kind: self.kind },
-            tenant: self.tenant.map_or(PLATFORM_TENANT, TenantId),
+        Ok(Credential::new(
+            Actor { id: self.actor, kind: self.kind },
+            self.tenant.map_or(PLATFORM_TENANT, TenantId),
             roles,
-            session: None,
-            scopes: None,
-        })
+            None,
+        ))
     }
 }
 

@@ -110,16 +110,12 @@ impl Operator {
         let (read_model, reason) = (Name::parse(&request.read_model)?, Reason::parse(reason)?);
         let command = ProjectionCommand::SkipEvent { read_model, position, reason, operator };
         // Only who can write to the database itself can leave a request there.
-        let credential = Credential {
-            actor: Actor {
-                id: Uuid::new_v5(&PLATFORM_TENANT.0, b"operator of the projections"),
-                kind: ActorKind::System,
-            },
-            tenant: PLATFORM_TENANT,
-            roles: vec![DomainRole::PlatformAdmin],
-            session: None,
-            scopes: None,
-        };
+        let credential = Credential::new(
+            Actor { id: Uuid::new_v5(&PLATFORM_TENANT.0, b"operator of the projections"), kind: ActorKind::System },
+            PLATFORM_TENANT,
+            vec![DomainRole::PlatformAdmin],
+            None,
+        );
         let authorized =
             authorize(&credential, PLATFORM_TENANT, command).map_err(|denied| Undone::Refused(denied.to_string()))?;
         // Of the request's id: one that is repeated after a crash is one decision.

@@ -19,7 +19,7 @@ use daybook_api::transport::{self, OriginPolicy};
 use daybook_app::energy::Ingest;
 use daybook_app::identity::heard::{self, Heard};
 use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
-use daybook_app::{Executor, SNAPSHOT_EVERY, Snapshots};
+use daybook_app::{Executor, Rules, SNAPSHOT_EVERY, Snapshots};
 use daybook_bus::{Positions, Relay, RelayOptions, RelayStatus, relay};
 use daybook_domain::ActorKind;
 use daybook_keeper::{Cluster, KeeperError};
@@ -213,7 +213,11 @@ impl Server {
             system: system.clone(),
         };
         let operating = tokio::spawn(operator.serve());
+        let rules = Rules::new(executor.clone(), system.clone());
+        // Ends with the program: until then, what anybody may do must be up to date.
+        drop(rules.follow(recent.clone()));
         let parts = Arc::new(Parts {
+            rules,
             ingest: Ingest::new(executor.clone()),
             executor,
             identity: identity.clone(),

@@ -139,6 +139,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             return Err(Problem::foreign_tenant());
         }
         self.rates.account(A::namespace(&credential), A::tenant(&credential)).map_err(|r| Problem::too_often(&r))?;
+        let credential = self.parts.rules.complete(credential).await.map_err(Problem::rules)?;
         let mut rows = Rows::of(headers)?;
         let tenant = tenant(parts.uri.query(), &credential)?;
         let key = idempotency_key(headers).map_err(|()| {

@@ -4,6 +4,7 @@
 //! itself: commands go to `app`, rows come from `projections`.
 
 pub mod auth;
+pub mod declared;
 pub mod graphiql;
 pub mod graphql;
 pub mod health;

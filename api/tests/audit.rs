@@ -6,7 +6,7 @@ use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
 use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
-use daybook_app::{Credential, Executor};
+use daybook_app::{Credential, Executor, Rules};
 use daybook_domain::{Actor, ActorKind, Role, SubjectId, TenantId};
 use daybook_projections::engine::{Lanes, Options};
 use daybook_projections::{Audit, Model, Projections};
@@ -83,7 +83,10 @@ impl Setting {
             options: IdentityOptions::default(),
         })
         .unwrap();
+        let rules = Rules::new(executor.clone(), system());
+        drop(rules.follow(recent.clone()));
         let parts = Parts {
+            rules,
             identity,
             ingest: Ingest::new(executor.clone()),
             executor,
@@ -162,13 +165,7 @@ fn renamed(stream: Uuid) -> Value {
 const NODE: &str = "eventType sealed erased ip truncated changes { path old new erased }";
 
 fn auditor() -> Credential {
-    Credential {
-        actor: Actor { id: ACTOR, kind: ActorKind::Account },
-        tenant: TENANT,
-        roles: vec![Role::TenantAdmin],
-        session: None,
-        scopes: None,
-    }
+    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::TenantAdmin], None)
 }
 
 async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {

@@ -15,7 +15,7 @@ mod states;
 pub use recording::Recording;
 pub use report::{REJECTIONS_MAX, Rejected, Report};
 
-use crate::authorize::{Credential, Denied, may};
+use crate::authorize::{Credential, Denied, verdict};
 use crate::cache::Cache;
 use crate::executor::{Call, DecodeError, ExecuteError, Executor};
 use daybook_domain::energy::local_time::Stamp;
@@ -95,11 +95,12 @@ impl Ingest {
     /// [`IngestError::Denied`], or a tenant that cannot be recorded in.
     pub async fn begin(&self, credential: &Credential, tenant: TenantId, call: Call) -> Result<Recording, IngestError> {
         let action = Action::ReadingsRecord;
-        if !may(credential, action, tenant) {
+        let verdict = verdict(credential, action, tenant);
+        if !verdict.is_possible() {
             return Err(IngestError::Denied(Denied { action }));
         }
         open_tenant(&self.executor, tenant).await?;
-        Ok(Recording::new(self.clone(), credential.clone(), tenant, call))
+        Ok(Recording::new(self.clone(), credential.clone(), tenant, call, verdict))
     }
 }
 

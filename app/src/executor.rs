@@ -1,10 +1,11 @@
 //! Load (or remember), decide, append, apply: one command at a time per call, many calls at once.
 
-use crate::authorize::Authorized;
+use crate::authorize::{Authorized, Denied};
 use crate::cache::{Cache, Cached};
 use crate::identity::heard::Heard;
 use crate::snapshots::{Found, Snapshots};
 use chrono::{DateTime, Utc};
+use daybook_domain::condition::{Claims, Condition};
 use daybook_domain::personal::Personal;
 use daybook_domain::{Context, EventIds, EventSourced, KeyScope, PLATFORM_TENANT, TenantId, Versioned};
 use daybook_store::codec;
@@ -59,6 +60,9 @@ pub enum ExecuteError<R: std::error::Error + 'static> {
     /// What the business refuses: data for the caller.
     #[error(transparent)]
     Refused(R),
+    /// The caller may not do this to this record, or may not know whether there is one.
+    #[error(transparent)]
+    Denied(Denied),
     #[error("the {kind} has version {actual}, not {expected}: read it again and decide anew")]
     Conflict { kind: &'static str, expected: u64, actual: u64 },
     #[error(transparent)]
@@ -142,7 +146,8 @@ impl Executor {
         R: From<A::Error> + std::error::Error + 'static,
         B: Beside<R>,
     {
-        let Authorized { command, action, tenant, credential } = authorized;
+        let Authorized { command, action, tenant, credential, condition } = authorized;
+        let images = condition.map(|condition| Images { condition, claims: credential.claims(), id });
         let key = StreamKey { tenant, stream: StreamId { kind: A::TYPE, id } };
         let command_id = call.command_id.unwrap_or_else(|| self.system.uuid_v7());
         let mut hash_key = [0u8; 32];
@@ -193,6 +198,16 @@ impl Executor {
                 }
             }
             let cached = self.state::<A, R>(&key).await?;
+            // Before anything is said of the record, also that it is not there.
+            if let Some(images) = &images
+                && !images.permit_before(&*cached)
+            {
+                if !std::mem::replace(&mut read_for_it, true) {
+                    self.cache.forget(&key);
+                    continue;
+                }
+                return Err(ExecuteError::Denied(Denied { action }));
+            }
             if let Some(expected) = call.expected_version.filter(|e| *e != cached.version) {
                 if !std::mem::replace(&mut read_for_it, true) {
                     self.cache.forget(&key);
@@ -223,6 +238,10 @@ impl Executor {
                 }
                 // A refusal may rest on events that a crash could still take back.
                 Err(_) if !self.settled(&key, cached.seen).await && attempt < ATTEMPTS_MAX => continue,
+                // Of what is not there yet, nothing is known that could permit to be told so.
+                Err(_) if images.is_some() && cached.version == 0 => {
+                    return Err(ExecuteError::Denied(Denied { action }));
+                }
                 Err(refusal) => {
                     return match self.earlier_after_all(&stamp, unused_at).await? {
                         Some(executed) => Ok(executed),
@@ -230,6 +249,11 @@ impl Executor {
                     };
                 }
             };
+            if let Some(images) = &images
+                && !images.permit_after(&*cached, &events)
+            {
+                return Err(ExecuteError::Denied(Denied { action }));
+            }
             let mut append = self.append(&key, &stamp, &cached, &events, &metadata, call.not_after).await?;
             // An append names streams of its own tenant only.
             let own = looked.at.iter().filter(|at| at.key.tenant == tenant);
@@ -457,6 +481,29 @@ impl Executor {
             releases,
             not_after: not_after.map(|t| t.timestamp_micros()),
         })
+    }
+}
+
+/// A permission that depends on the record: it must hold of what it is and of what the command makes of it.
+struct Images {
+    condition: Arc<Condition>,
+    claims: Claims,
+    id: Uuid,
+}
+
+impl Images {
+    fn permit_before<A: EventSourced>(&self, cached: &Cached<A>) -> bool {
+        cached.version == 0 || self.permit(&cached.state)
+    }
+
+    fn permit_after<A: EventSourced>(&self, cached: &Cached<A>, events: &[A::Event]) -> bool {
+        let mut after = cached.state.clone();
+        events.iter().for_each(|event| after.apply(event.clone()));
+        self.permit(&after)
+    }
+
+    fn permit<A: EventSourced>(&self, state: &A) -> bool {
+        self.condition.judge(&|field: &str| state.field(self.id, field), &self.claims).holds()
     }
 }
 

@@ -9,8 +9,10 @@ pub mod energy;
 mod executor;
 pub mod identity;
 pub mod platform;
+pub mod rules;
 mod snapshots;
 
-pub use authorize::{Authorized, Credential, Denied, authorize, may};
+pub use authorize::{Authorized, Credential, Denied, authorize, may, verdict};
 pub use executor::{Call, ExecuteError, Executed, Executor};
+pub use rules::Rules;
 pub use snapshots::{SNAPSHOT_EVERY, Snapshots};

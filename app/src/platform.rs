@@ -4,15 +4,21 @@
 //! whether its tenant may work. Here they are looked at before the command is decided. What is of the same tenant is
 //! also named in the append, so that nobody can disable a module between the look and the write. Refuses to check permissions: those came with [`Authorized`].
 
+mod access;
+
+pub use access::{ConsentRefused, RoleRefused};
+
 use crate::authorize::Authorized;
 use crate::executor::{Alone, Beside, Call, ExecuteError, Executed, Executor, Looked, LookedAt};
 use cqrs_es::Aggregate;
 use daybook_domain::platform::account::Account;
 use daybook_domain::platform::grant::{AccessGrant, AccessGrantCommand, AccessGrantError, RoleKey};
-use daybook_domain::platform::membership::{Membership, MembershipCommand, MembershipError};
+use daybook_domain::platform::membership::{Membership, MembershipCommand, MembershipError, RoleName};
 use daybook_domain::platform::module::{Module, ModuleCommand, ModuleError};
+use daybook_domain::platform::role::{DefinedRole, role_id};
 use daybook_domain::platform::service::{Service, ServiceCommand, ServiceError};
 use daybook_domain::platform::tenant::Tenant;
+use daybook_domain::rules::HELD_MAX;
 use daybook_domain::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, Refusal, TenantId};
 use daybook_store::journal::{StreamId, StreamKey};
 use uuid::Uuid;
@@ -149,6 +155,8 @@ pub enum JoinRefused {
     NoSuchAccount,
     #[error("the account is deactivated; let the platform reactivate it first")]
     AccountDeactivated,
+    #[error("the tenant has no role {0}; define it first, or leave it out")]
+    NoSuchRole(RoleName),
 }
 
 impl Refusal for JoinRefused {
@@ -158,6 +166,7 @@ impl Refusal for JoinRefused {
             Self::Tenant(refusal) => refusal.code(),
             Self::NoSuchAccount => "ACCOUNT_NOT_REGISTERED",
             Self::AccountDeactivated => "ACCOUNT_DEACTIVATED",
+            Self::NoSuchRole(_) => "ROLE_NOT_DEFINED",
         }
     }
 
@@ -166,6 +175,7 @@ impl Refusal for JoinRefused {
             Self::Membership(refusal) => refusal.path(),
             Self::Tenant(refusal) => refusal.path(),
             Self::NoSuchAccount | Self::AccountDeactivated => &["account"],
+            Self::NoSuchRole(_) => &["customRoles"],
         }
     }
 }
@@ -192,7 +202,8 @@ impl Executor {
         self.execute_beside(authorized, id, call, &InTenant(granting)).await
     }
 
-    /// Carries out a command of a membership. Whoever is added or rejoins must have an active account.
+    /// Carries out a command of a membership. Whoever is added or rejoins must have an active account, and roles of the
+    /// tenant's making must be defined.
     ///
     /// # Errors
     /// [`ExecuteError::Refused`] with a [`JoinRefused`]; everything else as [`Executor::execute`].
@@ -202,12 +213,15 @@ impl Executor {
         id: Uuid,
         call: Call,
     ) -> Result<Executed<Membership>, ExecuteError<JoinRefused>> {
-        let joining = match &authorized.command {
-            MembershipCommand::Add { account, .. } => Joining::Account(*account),
-            MembershipCommand::Rejoin { .. } => Joining::AgainAs(id),
-            MembershipCommand::ChangeRoles { .. } | MembershipCommand::End { .. } => Joining::Nobody,
+        let (joining, roles) = match &authorized.command {
+            MembershipCommand::Add { account, roles } => (Joining::Account(*account), Some(roles)),
+            MembershipCommand::Rejoin { roles } => (Joining::AgainAs(id), Some(roles)),
+            MembershipCommand::ChangeRoles { roles } => (Joining::Nobody, Some(roles)),
+            MembershipCommand::End { .. } => (Joining::Nobody, None),
         };
-        self.execute_beside(authorized, id, call, &InTenant(joining)).await
+        // Too many are refused by the membership itself.
+        let roles = roles.iter().flat_map(|roles| &roles.custom).take(HELD_MAX).cloned().collect();
+        self.execute_beside(authorized, id, call, &InTenant(Holding { joining, roles })).await
     }
 
     /// Carries out a command of a module.
@@ -297,6 +311,31 @@ impl Beside<GrantRefused> for Granting {
             },
         };
         Ok(Looked { at: vec![member_at, module_at], refusal })
+    }
+}
+
+/// Who joins, and the tenant's own roles that they hold from then on.
+struct Holding {
+    joining: Joining,
+    roles: Vec<RoleName>,
+}
+
+impl Beside<JoinRefused> for Holding {
+    async fn look(
+        &self,
+        executor: &Executor,
+        tenant: TenantId,
+    ) -> Result<Looked<JoinRefused>, ExecuteError<JoinRefused>> {
+        let mut looked = self.joining.look(executor, tenant).await?;
+        for key in &self.roles {
+            if looked.refusal.is_some() {
+                break;
+            }
+            let (at, role) = look::<DefinedRole, _>(executor, tenant, role_id(tenant, key)).await?;
+            looked.at.push(at);
+            looked.refusal = role.definition().is_none().then(|| JoinRefused::NoSuchRole(key.clone()));
+        }
+        Ok(looked)
     }
 }
 

@@ -56,7 +56,7 @@ impl Setting {
 
 fn credential(role: Role, home: TenantId, actor: u128) -> Credential {
     let actor = Actor { id: Uuid::from_u128(actor), kind: ActorKind::Account };
-    Credential { actor, tenant: home, roles: vec![role], session: None, scopes: None }
+    Credential::new(actor, home, vec![role], None)
 }
 
 fn platform() -> Credential {

@@ -34,7 +34,7 @@ const PV: Uuid = Uuid::from_u128(0x0198_f000_0000_7000_8000_0000_0000_00a1);
 
 fn credential(role: Role, home: TenantId) -> Credential {
     let actor = Actor { id: Uuid::from_u128(1), kind: ActorKind::Service };
-    Credential { actor, tenant: home, roles: vec![role], session: None, scopes: None }
+    Credential::new(actor, home, vec![role], None)
 }
 
 impl Setting {

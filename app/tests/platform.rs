@@ -17,7 +17,6 @@ use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
 use daybook_store::system::Real;
 use daybook_testing::{TestDatabase, system, tenant};
 use futures_util::future::join_all;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,7 +31,7 @@ struct Setting {
 
 fn who() -> Credential {
     let actor = Actor { id: Uuid::from_u128(1), kind: ActorKind::Account };
-    Credential { actor, tenant: PLATFORM_TENANT, roles: vec![Role::PlatformAdmin], session: None, scopes: None }
+    Credential::new(actor, PLATFORM_TENANT, vec![Role::PlatformAdmin], None)
 }
 
 fn reason() -> Reason {
@@ -171,7 +170,7 @@ async fn access_is_granted_to_an_active_member_of_an_enabled_module_in_a_role_th
     assert_eq!(s.member(id, MembershipCommand::End { reason: reason() }).await, "done");
     assert_eq!(s.granted(1, 1, "planner").await, "MEMBERSHIP_ENDED");
     assert_eq!(s.module(&s.executor, 1, ModuleCommand::Retire { reason: reason() }).await, "done");
-    let roles: BTreeSet<_> = [TenantRole::Viewer].into();
+    let roles = [TenantRole::Viewer].into();
     assert_eq!(s.member(id, MembershipCommand::Rejoin { roles }).await, "done");
     assert_eq!(s.granted(1, 1, "planner").await, "MODULE_RETIRED");
 }
@@ -204,7 +203,7 @@ async fn only_an_active_account_becomes_a_member() {
     let id = membership_id(s.tenant, account_id(1));
     assert_eq!(s.member(id, MembershipCommand::End { reason: reason() }).await, "done");
     assert_eq!(s.account(1, AccountCommand::Deactivate { reason: reason() }).await, "done");
-    let roles: BTreeSet<_> = [TenantRole::Viewer].into();
+    let roles = [TenantRole::Viewer].into();
     assert_eq!(s.member(id, MembershipCommand::Rejoin { roles }).await, "ACCOUNT_DEACTIVATED");
 }
 

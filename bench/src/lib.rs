@@ -17,5 +17,6 @@ pub mod logins;
 mod machine;
 pub mod rebuild;
 pub mod rig;
+pub mod rules;
 pub mod server;
 pub mod volume;

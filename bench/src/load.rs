@@ -308,8 +308,7 @@ pub(crate) async fn commands(
 impl Operation for Commands {
     async fn once(&mut self, cold: bool) -> Result<(), BenchError> {
         let (tenant, command) = self.rota.next(cold)?;
-        let credential =
-            Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id), scopes: None };
+        let credential = Credential::new(ACTOR, tenant, vec![Role::TenantAdmin], Some(ACTOR.id));
         let authorized = authorize(&credential, tenant, command).map_err(refused)?;
         self.executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
         Ok(())
@@ -370,7 +369,7 @@ async fn device(executor: &Executor, tenant: TenantId, id: Uuid, command: Device
 }
 
 fn admin(tenant: TenantId) -> Credential {
-    Credential { actor: ACTOR, tenant, roles: vec![Role::TenantAdmin], session: Some(ACTOR.id), scopes: None }
+    Credential::new(ACTOR, tenant, vec![Role::TenantAdmin], Some(ACTOR.id))
 }
 
 /// One call of so many readings of a device, one a day: as many events, in as many appends as that takes. `slot` is
@@ -409,13 +408,7 @@ pub(crate) async fn register(executor: &Executor, tenants: &Arc<Vec<TenantId>>) 
             while let Some(tenant) = tenants.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let name = Name::parse(&format!("Tenant {tenant}")).map_err(refused)?;
                 let command = TenantCommand::Register { name, plan: Plan::Pro, contact: None, domain: None };
-                let credential = Credential {
-                    actor: ACTOR,
-                    tenant: *tenant,
-                    roles: vec![Role::PlatformAdmin],
-                    session: None,
-                    scopes: None,
-                };
+                let credential = Credential::new(ACTOR, *tenant, vec![Role::PlatformAdmin], None);
                 let authorized = authorize(&credential, *tenant, command).map_err(refused)?;
                 executor.execute::<Tenant>(authorized, tenant.0, call()).await.map_err(refused)?;
             }

@@ -1,7 +1,7 @@
 //! The command line of the measurements; see the library.
 
 use clap::{Parser, Subcommand};
-use daybook_bench::{append, error, fairness, insert, latency, logins, rebuild, volume};
+use daybook_bench::{append, error, fairness, insert, latency, logins, rebuild, rules, volume};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Logins(logins::Options),
     /// Read models made from a full journal, events per second, against COPY of their rows.
     Rebuild(rebuild::Options),
+    /// What it costs to ask who may do what: lists, commands, many members and roles.
+    Rules(rules::Options),
     /// Appends, start and reading on an empty journal and on one of many events.
     Volume(volume::Options),
 }
@@ -42,6 +44,7 @@ async fn main() -> ExitCode {
         Command::Fairness(options) => fairness::run(options).await,
         Command::Insert(options) => insert::run(options).await,
         Command::Rebuild(options) => rebuild::run(options).await,
+        Command::Rules(options) => rules::run(options).await,
         Command::Volume(options) => volume::run(options).await,
         Command::Latency(options) => latency::run(options).await.map_err(error::BenchError::from),
         Command::Logins(options) => logins::run(options).await.map_err(error::BenchError::from),

@@ -119,6 +119,22 @@ actions! {
     GrantRead = "grant.read", Read;
     GrantList = "grant.list", Read;
 
+    RoleDefine = "role.define", Command;
+    RoleChange = "role.change", Command;
+    RoleRemove = "role.remove", Command;
+    /// A role of the tenant's making, with its rules.
+    RoleRead = "role.read", Read;
+    RoleList = "role.list", Read;
+    /// Why somebody else may do something, or may not.
+    AccessExplain = "access.explain", Read;
+
+    ConsentGrant = "consent.grant", Command;
+    ConsentRevoke = "consent.revoke", Command;
+    ConsentRead = "consent.read", Read;
+    ConsentList = "consent.list", Read;
+    /// To read of other tenants what they have consented to.
+    ConsentUse = "consent.use", Read;
+
     /// An event is left out of a read model: the platform's operators alone.
     ProjectionSkipEvent = "projection.skipEvent", Command;
 
@@ -140,6 +156,11 @@ actions! {
 /// A command that names the permission it needs.
 pub trait Guarded {
     fn action(&self) -> Action;
+
+    /// Fields of its resource that it sets and that a role can make read-only.
+    fn sets(&self) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 impl fmt::Display for Action {

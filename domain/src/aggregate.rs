@@ -1,8 +1,10 @@
 //! What every aggregate promises beyond cqrs-es.
 
+use crate::condition::Value;
 use crate::context::Context;
 use crate::snapshot::SnapshotForm;
 use crate::upcast::Versioned;
+use uuid::Uuid;
 
 /// A unique key that an event takes or gives up, e.g. a tenant's domain.
 /// The journal keeps only a keyed hash of `key`, and checks it in the transaction of the event.
@@ -46,6 +48,12 @@ pub trait EventSourced: cqrs_es::Aggregate<Services = Context, Event: Versioned,
 
     /// Pure. Nothing is changed here; no events means "already so".
     fn decide(&self, context: &Context, command: Self::Command) -> Result<Vec<Self::Event>, Self::Error>;
+
+    /// A field of its present state, by the name that rules know it by; `id` is that of its stream. None before there is
+    /// anything, and where conditions cannot be asked of such a record at all.
+    fn field(&self, _id: Uuid, _field: &str) -> Option<Value> {
+        None
+    }
 
     /// The unique keys that `events`, decided in this state, take and release.
     fn keys(&self, _events: &[Self::Event]) -> Vec<KeyChange> {

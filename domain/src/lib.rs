@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod aggregate;
+pub mod condition;
 pub mod context;
 pub mod energy;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod personal;
 pub mod platform;
 pub mod registry;
 pub mod role;
+pub mod rules;
 pub mod snapshot;
 pub mod upcast;
 pub mod value;

@@ -2,11 +2,13 @@
 //! who may use them.
 
 pub mod account;
+pub mod consent;
 pub(crate) mod contracts;
 pub mod grant;
 pub mod membership;
 pub mod module;
 pub mod projection;
+pub mod role;
 pub mod service;
 pub mod session;
 pub mod tenant;
@@ -15,12 +17,16 @@ pub mod tenant;
 pub(crate) mod testing;
 
 pub use account::{Account, AccountCommand, AccountError, AccountEvent, PlatformRole};
+pub use consent::{Consent, ConsentCommand, ConsentError, ConsentEvent, consent_id};
 pub use grant::{AccessGrant, AccessGrantCommand, AccessGrantError, AccessGrantEvent, GrantTerm, grant_id};
-pub use membership::{Membership, MembershipCommand, MembershipError, MembershipEvent, TenantRole, membership_id};
+pub use membership::{
+    HeldRole, Membership, MembershipCommand, MembershipError, MembershipEvent, Roles, TenantRole, membership_id,
+};
 pub use module::{Manifest, Module, ModuleCommand, ModuleError, ModuleEvent};
 pub use projection::{
     Projection, ProjectionCommand, ProjectionError, ProjectionEvent, operator_subject, projection_id,
 };
+pub use role::{DefinedRole, RoleCommand, RoleError, RoleEvent, role_id};
 pub use service::{Service, ServiceCommand, ServiceError, ServiceEvent};
 pub use session::{Session, SessionCommand, SessionError, SessionEvent};
 pub use tenant::{Tenant, TenantCommand, TenantError, TenantEvent};

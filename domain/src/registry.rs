@@ -85,7 +85,10 @@ pub fn event_contracts() -> Vec<EventContract> {
 
 /// The generated files: path below `schemas/`, and content. The same bytes every time.
 pub fn contract_files() -> Vec<(String, String)> {
-    let mut files = vec![("permissions.txt".to_owned(), permission_table())];
+    let mut files = vec![
+        ("permissions.txt".to_owned(), permission_table()),
+        ("roles.txt".to_owned(), crate::rules::preset_table()),
+    ];
     for contract in event_contracts() {
         let stem = format!("events/{}.v{}", contract.event_type, contract.version);
         files.push((format!("{stem}.sample.json"), pretty(Value::Array(contract.samples))));

@@ -118,6 +118,19 @@ impl Role {
             GrantRead            => [Y,        Y,      N,      N],
             GrantList            => [Y,        Y,      N,      N],
 
+            RoleDefine           => [Y,        Y,      N,      N],
+            RoleChange           => [Y,        Y,      N,      N],
+            RoleRemove           => [Y,        Y,      N,      N],
+            RoleRead             => [Y,        Y,      N,      N],
+            RoleList             => [Y,        Y,      N,      N],
+            AccessExplain        => [Y,        Y,      N,      N],
+
+            ConsentGrant         => [Y,        Y,      N,      N],
+            ConsentRevoke        => [Y,        Y,      N,      N],
+            ConsentRead          => [Y,        Y,      N,      N],
+            ConsentList          => [Y,        Y,      N,      N],
+            ConsentUse           => [Y,        Y,      N,      N],
+
             ProjectionSkipEvent  => [Y,        N,      N,      N],
 
             AuditRead            => [Y,        Y,      N,      N],
@@ -139,6 +152,11 @@ impl Role {
             Role::Member => member,
             Role::Viewer => viewer,
         }
+    }
+
+    /// Whether an action is for roles of a tenant at all, and not the platform's alone.
+    pub fn is_tenants(action: Action) -> bool {
+        [Role::TenantAdmin, Role::Member, Role::Viewer].iter().any(|role| role.allows(action))
     }
 
     /// Whether the role, held in the tenant `home`, permits the action in the tenant `target`.

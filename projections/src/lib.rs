@@ -17,9 +17,11 @@ pub use energy::readings::ReadingsSeries;
 pub use engine::{Model, Parts, Projections, ReadModel, SeriesModel};
 pub use platform::account_tenants::AccountTenants;
 pub use platform::accounts::Accounts;
+pub use platform::consents::Consents;
 pub use platform::grants::Grants;
 pub use platform::members::Members;
 pub use platform::modules::Modules;
+pub use platform::roles::Roles;
 pub use platform::services::Services;
 pub use platform::sessions::Sessions;
 pub use platform::tenants::Tenants;
@@ -36,6 +38,8 @@ pub fn read_models() -> Vec<Model> {
         Model::of::<Services>(),
         Model::of::<Modules>(),
         Model::of::<Grants>(),
+        Model::of::<Roles>(),
+        Model::of::<Consents>(),
         Model::of::<Devices>(),
         Model::series::<ReadingsSeries>(),
         Model::series::<Audit>(),

@@ -3,9 +3,11 @@
 
 pub mod account_tenants;
 pub mod accounts;
+pub mod consents;
 pub mod grants;
 pub mod members;
 pub mod modules;
+pub mod roles;
 pub mod services;
 pub mod sessions;
 pub mod tenants;

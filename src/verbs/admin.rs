@@ -132,13 +132,8 @@ async fn administrate(
     password: Password,
 ) -> Result<(), Failure> {
     // Only who can write to the database itself and reads its keys comes so far.
-    let credential = Credential {
-        actor: Actor { id: Uuid::new_v5(&PLATFORM_TENANT.0, b"daybook admin"), kind: ActorKind::System },
-        tenant: PLATFORM_TENANT,
-        roles: vec![DomainRole::PlatformAdmin],
-        session: None,
-        scopes: None,
-    };
+    let actor = Actor { id: Uuid::new_v5(&PLATFORM_TENANT.0, b"daybook admin"), kind: ActorKind::System };
+    let credential = Credential::new(actor, PLATFORM_TENANT, vec![DomainRole::PlatformAdmin], None);
     let subject = SubjectId(id.0);
     let register =
         AccountCommand::Register { email: Personal::known(subject, email), name: Personal::known(subject, name) };

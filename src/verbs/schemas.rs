@@ -15,6 +15,7 @@ pub struct Arguments {
 pub fn files() -> Vec<(String, String)> {
     let mut files = daybook_domain::registry::contract_files();
     files.push((daybook_bus::asyncapi::PATH.into(), daybook_bus::asyncapi::document()));
+    files.push(("access.txt".into(), daybook_api::declared::table()));
     files.push(("schema.graphql".into(), daybook_api::graphql::sdl()));
     files
 }

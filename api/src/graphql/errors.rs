@@ -115,6 +115,7 @@ pub fn of_execution<R: Refusal>(failure: ExecuteError<R>) -> Result<UserError, E
         ExecuteError::Append(AppendError::TooLate) => {
             Ok(UserError::new(&[], "TOO_LATE", "the deadline of the command has passed"))
         }
+        ExecuteError::Denied(ref of) => Err(denied(of)),
         ExecuteError::Conflict { .. } => Err(error(Code::Conflict, failure.to_string())),
         ExecuteError::Append(append) => Err(of_append(append)),
         ExecuteError::Codec(ref cause) => Err(internal(cause)),

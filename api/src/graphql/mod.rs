@@ -8,19 +8,21 @@ pub mod changes;
 pub mod energy;
 pub mod errors;
 pub mod filters;
+mod guard;
 pub mod opaque;
 pub mod paging;
 pub mod platform;
 pub mod reads;
 pub mod request;
 pub mod scalars;
+mod sight;
 pub mod stale;
 pub mod tail;
 
 use async_graphql::{MergedObject, MergedSubscription, Schema};
-use daybook_app::Executor;
 use daybook_app::energy::Ingest;
 use daybook_app::identity::Identity;
+use daybook_app::{Executor, Rules};
 use daybook_store::journal::recent::Recent;
 use daybook_store::system::SharedSystem;
 use opaque::Opaque;
@@ -47,6 +49,8 @@ pub struct Parts {
     pub reads: Reads,
     pub opaque: Opaque,
     pub audit: audit::AuditParts,
+    /// What callers hold.
+    pub rules: Rules,
     pub system: SharedSystem,
     /// What was recorded last.
     pub recent: Recent,
@@ -60,6 +64,7 @@ pub fn schema(parts: impl Into<Arc<Parts>>) -> DaybookSchema {
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .extension(crate::transport::SpecNulls)
         .extension(stale::TellStale)
+        .extension(sight::CompleteCredential(parts.rules.clone()))
         .data(platform::loaders::Rows::loader(parts.reads.reader().clone()))
         .data(energy::loader::Series::loader(parts.reads.reader().clone()))
         .data::<Arc<Parts>>(parts)

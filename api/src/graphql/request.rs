@@ -6,10 +6,11 @@ use super::Parts;
 use super::audit::door::denied;
 use super::errors::{Code, UserError, error, of_execution};
 use super::scalars::{BigInt, Position};
+use super::sight::Sight;
 use super::stale;
 use crate::transport::{AtLeast, Caller, CorrelationId};
 use async_graphql::{Context, Result, SimpleObject};
-use daybook_app::{Call, Credential, Denied, ExecuteError, Executed, may};
+use daybook_app::{Call, Credential, Denied, ExecuteError, Executed, may, verdict};
 use daybook_domain::{Action, Refusal, TenantId};
 use daybook_projections::engine::Lanes;
 use std::sync::Arc;
@@ -137,6 +138,24 @@ impl Receipt {
     }
 }
 
+impl Receipt {
+    /// As [`Receipt::shown`], where what may be read depends on the record.
+    pub(crate) async fn shown_some(
+        &self,
+        ctx: &Context<'_>,
+        action: Action,
+        models: &[&'static str],
+    ) -> Result<Option<(Written, Sight)>> {
+        let Some(written) = self.written else { return Ok(None) };
+        let verdict = verdict(credential(ctx)?, action, written.tenant);
+        if !verdict.is_possible() {
+            return Ok(None);
+        }
+        parts(ctx)?.reads.wait(models, Lanes::Of(written.tenant), written.journal_position).await?;
+        Ok(Some((written, Sight::of(verdict, credential(ctx)?))))
+    }
+}
+
 /// What became of a command, in the client's terms.
 ///
 /// # Errors
@@ -148,6 +167,7 @@ pub(crate) fn receipt<A, R: Refusal>(
 ) -> Result<Receipt> {
     let outcome = match executed {
         Ok(executed) => executed.outcome,
+        Err(ExecuteError::Denied(of)) => return Err(denied(ctx, &of, credential(ctx)?.tenant)),
         Err(failure) => return of_execution(failure).map(Receipt::refused),
     };
     let parts = parts(ctx)?;

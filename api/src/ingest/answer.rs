@@ -151,6 +151,12 @@ impl Problem {
         problem
     }
 
+    pub(super) fn rules(failure: daybook_app::rules::Unreadable) -> Self {
+        tracing::warn!(error = %failure, "rules could not be read");
+        let detail = "what you may do cannot be told at the moment: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
+    }
+
     pub(super) fn ingest(error: IngestError) -> Self {
         match error {
             IngestError::Denied(_) => Self::new(

@@ -7,7 +7,7 @@ use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
 use daybook_app::identity::heard::{self, Heard};
 use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
-use daybook_app::{Credential, Executor};
+use daybook_app::{Credential, Executor, Rules};
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use daybook_projections::engine::Options;
 use daybook_projections::{Projections, read_models};
@@ -40,13 +40,7 @@ pub(crate) struct World {
 }
 
 pub(crate) fn credential(role: Role, home: TenantId, actor: Uuid) -> Credential {
-    Credential {
-        actor: Actor { id: actor, kind: ActorKind::Account },
-        tenant: home,
-        roles: vec![role],
-        session: None,
-        scopes: None,
-    }
+    Credential::new(Actor { id: actor, kind: ActorKind::Account }, home, vec![role], None)
 }
 
 pub(crate) fn platform() -> Credential {
@@ -108,7 +102,10 @@ impl World {
             options,
         })
         .unwrap();
+        let rules = Rules::new(executor.clone(), system());
+        drop(rules.follow(recent.clone()));
         let parts = Arc::new(Parts {
+            rules,
             identity,
             ingest: Ingest::new(executor.clone()),
             executor,

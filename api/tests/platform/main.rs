@@ -1,5 +1,6 @@
 //! The platform as clients of the API meet it: people, modules, and who may use what.
 
+mod declared;
 mod grants;
 mod harness;
 mod identity;
@@ -8,6 +9,7 @@ mod keys;
 mod passwords;
 mod people;
 mod refreshing;
+mod rules;
 mod site;
 mod stale;
 mod strangers;

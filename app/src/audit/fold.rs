@@ -2,7 +2,9 @@
 
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
-use daybook_domain::platform::{AccessGrant, Account, Membership, Module, Projection, Service, Session, Tenant};
+use daybook_domain::platform::{
+    AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Service, Session, Tenant,
+};
 use daybook_domain::upcast::Origin;
 use daybook_store::codec::{self, CodecError};
 use serde::Serialize;
@@ -50,6 +52,8 @@ const FOLDS: &[(&str, Fresh)] = &[
     ("session", new::<Session>),
     ("membership", new::<Membership>),
     ("service", new::<Service>),
+    ("role", new::<DefinedRole>),
+    ("consent", new::<Consent>),
     ("module", new::<Module>),
     ("grant", new::<AccessGrant>),
     ("projection", new::<Projection>),

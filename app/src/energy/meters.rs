@@ -3,13 +3,16 @@
 use super::report::Rejected;
 use super::states::states;
 use super::{IngestError, SentRow};
+use crate::authorize::Credential;
 use crate::executor::Executor;
 use chrono::{DateTime, Utc};
 use daybook_domain::TenantId;
+use daybook_domain::condition::Claims;
 use daybook_domain::energy::Device;
-use daybook_domain::energy::device::{Profile, SERIAL_KEY, Serial};
+use daybook_domain::energy::device::{Profile, SERIAL_KEY, Serial, field_of};
 use daybook_domain::energy::local_time::{InOrder, Stamp};
 use daybook_domain::energy::values::{DeviceId, Resolution, TimeZone};
+use daybook_domain::rules::Verdict;
 use daybook_store::journal::ClaimKey;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
@@ -19,8 +22,10 @@ const DEVICES_MAX: usize = 20_000;
 /// Devices of one look-up.
 const LOOK_UP_MAX: usize = 1_000;
 
-#[derive(Default)]
 pub(super) struct Meters {
+    /// Of which devices the caller may record readings. Others are not there for it.
+    permitted: Verdict,
+    claims: Claims,
     /// By the text that names them; one device may have several.
     known: HashMap<String, usize>,
     places: HashMap<Uuid, usize>,
@@ -38,6 +43,24 @@ struct Meter {
 }
 
 impl Meters {
+    pub(super) fn of(permitted: Verdict, credential: &Credential) -> Self {
+        Meters {
+            permitted,
+            claims: credential.claims(),
+            known: HashMap::new(),
+            places: HashMap::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    fn permits(&self, device: &Device, id: Uuid) -> bool {
+        match &self.permitted {
+            Verdict::Always => true,
+            Verdict::Never => false,
+            Verdict::If(condition) => condition.judge(&|field: &str| field_of(device, id, field), &self.claims).holds(),
+        }
+    }
+
     /// Finds the devices that are named for the first time: two look-ups, however many rows there are.
     pub(super) async fn look_up(
         &mut self,
@@ -74,7 +97,8 @@ impl Meters {
             let wanted: HashSet<Uuid> = chunk.iter().map(|(_, id)| *id).collect();
             let states = states::<Device>(executor, &executor.cache, tenant, wanted.into_iter()).await?;
             for (text, id) in chunk {
-                let Some(profile) = states.get(id).and_then(|cached| cached.state.profile()) else { continue };
+                let device = states.get(id).map(|cached| &cached.state).filter(|device| self.permits(device, *id));
+                let Some(profile) = device.and_then(Device::profile) else { continue };
                 if self.devices.len() == DEVICES_MAX && !self.places.contains_key(id) {
                     continue;
                 }

@@ -11,6 +11,7 @@ use crate::executor::Call;
 use daybook_domain::energy::readings::{Batch, Judged, Row, Verdict};
 use daybook_domain::energy::{Device, Readings, ReadingsError, ReadingsEvent};
 use daybook_domain::personal::Personal;
+use daybook_domain::rules::Verdict as PermittedOn;
 use daybook_domain::{Action, Context, EventIds, Refusal, TenantId};
 use daybook_store::codec;
 use daybook_store::journal::{
@@ -49,13 +50,20 @@ struct Judgement {
 }
 
 impl Recording {
-    pub(super) fn new(ingest: Ingest, credential: Credential, tenant: TenantId, call: Call) -> Self {
+    /// `verdict`: of which devices readings may be recorded.
+    pub(super) fn new(
+        ingest: Ingest,
+        credential: Credential,
+        tenant: TenantId,
+        call: Call,
+        verdict: PermittedOn,
+    ) -> Self {
         Recording {
             ingest,
+            meters: Meters::of(verdict, &credential),
             credential,
             tenant,
             call,
-            meters: Meters::default(),
             part: Part::default(),
             number: 0,
             report: Report::default(),

@@ -13,7 +13,7 @@ use daybook_store::identity::ApiKeyRow;
 use lru::LruCache;
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -137,13 +137,10 @@ impl Identity {
         let Service::Active { roles, keys, .. } = &service.state else { return Ok(None) };
         let Some(known) = keys.get(&key.id).filter(|known| known.is_good(now)) else { return Ok(None) };
         inner.uses.used(key.id, now);
-        Ok(Some(Credential {
-            actor: Actor { id: row.service, kind: ActorKind::Service },
-            tenant: row.tenant,
-            roles: roles.iter().map(|role| Role::from(*role)).collect(),
-            session: None,
-            scopes: Some(Arc::new(known.scopes.iter().filter_map(Scope::action).collect())),
-        }))
+        let actor = Actor { id: row.service, kind: ActorKind::Service };
+        let roles = roles.iter().map(|role| Role::from(*role)).collect();
+        let scopes = known.scopes.iter().filter_map(Scope::action).collect();
+        Ok(Some(Credential::new(actor, row.tenant, roles, None).scoped(scopes)))
     }
 
     /// When a key ends by the clock, as far as that is known.

@@ -230,13 +230,8 @@ impl Identity {
             return Ok(None);
         }
         let Some(standing) = self.standing(&session.state).await? else { return Ok(None) };
-        Ok(Some(Credential {
-            actor: Actor { id: account.0, kind: ActorKind::Account },
-            tenant,
-            roles: standing.roles,
-            session: Some(claims.session.0),
-            scopes: None,
-        }))
+        let actor = Actor { id: account.0, kind: ActorKind::Account };
+        Ok(Some(Credential::new(actor, tenant, standing.roles, Some(claims.session.0))))
     }
 
     /// What a session amounts to, if it may go on: its account, its membership and the clock are asked.
@@ -259,7 +254,8 @@ impl Identity {
                 let known = self.inner.known.get::<Membership>(*tenant, membership.0).await?;
                 match &known.state {
                     Membership::Active { account: member, roles } if member == account => {
-                        roles.iter().map(|role| Role::from(*role)).collect()
+                        // Those of the tenant's making are added by the rules.
+                        roles.built_in.iter().map(|role| Role::from(*role)).collect()
                     }
                     _ => return Ok(None),
                 }
@@ -290,14 +286,9 @@ impl Identity {
         A::Command: Guarded + Clone + Serialize,
     {
         let action: Action = command.action();
-        let credential = Credential {
-            actor: Actor { id: account.0, kind: ActorKind::Account },
-            tenant: PLATFORM_TENANT,
-            roles: Vec::new(),
-            session: session.map(|session| session.0),
-            scopes: None,
-        };
-        let authorized = Authorized { command, action, tenant: PLATFORM_TENANT, credential };
+        let actor = Actor { id: account.0, kind: ActorKind::Account };
+        let credential = Credential::new(actor, PLATFORM_TENANT, Vec::new(), session.map(|session| session.0));
+        let authorized = Authorized { command, action, tenant: PLATFORM_TENANT, credential, condition: None };
         self.inner.executor.execute::<A>(authorized, id, call).await
     }
 

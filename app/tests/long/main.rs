@@ -52,8 +52,7 @@ impl Setting {
 
     async fn run(&self, executor: &Executor, command: TillCommand) -> Executed<Till> {
         let actor = Actor { id: Uuid::from_u128(1), kind: ActorKind::Account };
-        let who =
-            Credential { actor, tenant: self.tenant, roles: vec![Role::TenantAdmin], session: None, scopes: None };
+        let who = Credential::new(actor, self.tenant, vec![Role::TenantAdmin], None);
         let authorized = authorize(&who, self.tenant, command).expect("permitted");
         executor.execute::<Till>(authorized, TILL, Call::default()).await.expect("done")
     }

@@ -4,6 +4,7 @@
 //! ([`super::readings`]). Its resolution, kind and direction never change, or its old readings would mean something else:
 //! register another device. A site's name is kept for ever in clear, so it is no place for a person's name.
 
+mod resource;
 mod state;
 
 #[cfg(test)]
@@ -15,14 +16,17 @@ mod transitions;
 
 pub use super::values::{DeviceId, DeviceKind, Direction, MaxPower, ReadingRules, Resolution, Serial, Site, TimeZone};
 pub use crate::value::{Name, Reason};
+pub use resource::{DEVICE_FIELDS, RESOURCE, field_of};
 pub use state::{Device, Profile};
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
+use crate::condition::Value;
 use crate::context::Context;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The kind of the unique key that a device's serial number takes, within its tenant.
 pub const SERIAL_KEY: &str = "device.serial";
@@ -62,6 +66,17 @@ impl Guarded for DeviceCommand {
             Self::ChangeSite { .. } => Action::DeviceChangeSite,
             Self::ChangeMaxPower { .. } => Action::DeviceChangeMaxPower,
             Self::Decommission { .. } => Action::DeviceDecommission,
+        }
+    }
+
+    fn sets(&self) -> &'static [&'static str] {
+        match self {
+            Self::Register { serial: Some(_), .. } => &["serial"],
+            Self::Register { .. }
+            | Self::Rename { .. }
+            | Self::ChangeSite { .. }
+            | Self::ChangeMaxPower { .. }
+            | Self::Decommission { .. } => &[],
         }
     }
 }
@@ -192,6 +207,10 @@ impl EventSourced for Device {
                 Err(Refused::NotRegistered)
             }
         }
+    }
+
+    fn field(&self, id: Uuid, field: &str) -> Option<Value> {
+        field_of(self, id, field)
     }
 
     fn keys(&self, events: &[DeviceEvent]) -> Vec<KeyChange> {

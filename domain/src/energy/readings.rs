@@ -21,9 +21,19 @@ pub use state::{Day, Readings};
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, Refusal};
 use crate::context::Context;
+use crate::rules::Resource;
 use chrono::{NaiveDate, NaiveDateTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+
+/// Rules of readings look at the device that they are of.
+pub static RESOURCE: Resource = Resource {
+    name: Cow::Borrowed("readings"),
+    fields: Cow::Borrowed(super::device::DEVICE_FIELDS),
+    owner: None,
+    hideable: &[],
+};
 
 /// A batch has at most so many rows: a day of minutes.
 pub const ROWS_MAX: usize = 1_440;

@@ -2,13 +2,97 @@
 //!
 //! Nothing ever leaves this list: see [`crate::registry`].
 
-use super::{AccessGrant, Account, Membership, Module, Projection, Service, Session, Tenant};
+use super::{AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Service, Session, Tenant};
 use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
 use serde_json::{Value, json};
 
 /// Every version of every event here. A new one is one entry; `cargo run -- schemas` does the rest.
 pub(crate) fn event_contracts() -> Vec<EventContract> {
-    [tenants(), accounts(), sessions(), memberships(), services(), modules(), grants(), projections()].concat()
+    [
+        tenants(),
+        accounts(),
+        sessions(),
+        memberships(),
+        services(),
+        modules(),
+        grants(),
+        roles(),
+        consents(),
+        projections(),
+    ]
+    .concat()
+}
+
+fn roles() -> Vec<EventContract> {
+    let read = || json!({"effect": "allow", "action": "device.read"});
+    vec![
+        event::<DefinedRole>(
+            "defined",
+            "1",
+            PUBLIC,
+            vec![
+                json!({
+                    "key": "roof_reader",
+                    "name": "Reads the roof",
+                    "description": "Devices on the roof, without their serial numbers.",
+                    "rules": [
+                        {"effect": "allow", "action": "device.*", "condition": {"site": {"eq": "Roof"}}},
+                        {"effect": "deny", "action": "device.decommission"},
+                    ],
+                    "fields": [{"field": "device.serial", "read": "mask", "read_only": true}],
+                }),
+                json!({
+                    "key": "engineer",
+                    "name": "Engineer",
+                    "rules": [{"effect": "allow", "action": "project.edit", "own": true}],
+                    "preset": "enterprise",
+                }),
+            ],
+        ),
+        event::<DefinedRole>(
+            "changed",
+            "1",
+            PUBLIC,
+            vec![
+                json!({"name": "Reads devices", "rules": [read()]}),
+                json!({
+                    "name": "Reads devices",
+                    "description": "All of them.",
+                    "rules": [read()],
+                    "fields": [{"field": "device.serial", "read": "hide"}],
+                }),
+            ],
+        ),
+        event::<DefinedRole>("removed", "1", PUBLIC, vec![json!({"reason": "Nobody needs it any more"})]),
+    ]
+}
+
+fn consents() -> Vec<EventContract> {
+    const PROVIDER: &str = "0198f000-0000-7000-8000-000000000003";
+    vec![
+        event::<Consent>(
+            "granted",
+            "1",
+            PUBLIC,
+            vec![
+                json!({
+                    "provider": PROVIDER,
+                    "actions": ["read_devices", "read_readings"],
+                    "site": "12 Mill Lane",
+                    "until": "2027-01-01T00:00:00Z",
+                    "reason": "Advice on the tariff",
+                }),
+                json!({
+                    "provider": PROVIDER,
+                    "actions": ["read_devices"],
+                    "devices": ["0198f000-0000-7000-8000-000000000004"],
+                    "until": "2027-01-01T00:00:00Z",
+                    "reason": "Maintenance",
+                }),
+            ],
+        ),
+        event::<Consent>("revoked", "1", PUBLIC, vec![json!({"reason": "The contract has ended"})]),
+    ]
 }
 
 fn tenants() -> Vec<EventContract> {
@@ -177,6 +261,7 @@ fn memberships() -> Vec<EventContract> {
             vec![
                 json!({"account": ACCOUNT, "roles": ["tenant_admin"]}),
                 json!({"account": ACCOUNT, "roles": ["member", "viewer"]}),
+                json!({"account": ACCOUNT, "roles": [], "custom": ["sales_manager"]}),
             ],
         ),
         event::<Membership>(
@@ -186,10 +271,16 @@ fn memberships() -> Vec<EventContract> {
             vec![
                 json!({"added": ["tenant_admin"], "removed": ["viewer"]}),
                 json!({"added": [], "removed": ["member"]}),
+                json!({"added": [], "removed": [], "custom_added": ["doctor"], "custom_removed": ["accountant"]}),
             ],
         ),
         event::<Membership>("ended", "1", PUBLIC, vec![json!({"reason": "The project is over"})]),
-        event::<Membership>("rejoined", "1", PUBLIC, vec![json!({"roles": ["viewer"]})]),
+        event::<Membership>(
+            "rejoined",
+            "1",
+            PUBLIC,
+            vec![json!({"roles": ["viewer"]}), json!({"roles": ["viewer"], "custom": ["doctor"]})],
+        ),
     ]
 }
 

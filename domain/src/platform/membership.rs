@@ -11,14 +11,16 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+pub use crate::rules::RoleName;
 pub use crate::value::Reason;
 pub use state::Membership;
-pub use values::TenantRole;
+pub use values::{HeldRole, Roles, TenantRole};
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, Refusal};
 use crate::context::Context;
 use crate::ids::{AccountId, MembershipId, PLATFORM_TENANT, TenantId};
+use crate::rules::HELD_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -37,18 +39,18 @@ pub enum MembershipCommand {
     Add {
         account: AccountId,
         /// At least one.
-        roles: BTreeSet<TenantRole>,
+        roles: Roles,
     },
     ChangeRoles {
         /// All roles from now on, at least one.
-        roles: BTreeSet<TenantRole>,
+        roles: Roles,
     },
     End {
         reason: Reason,
     },
     Rejoin {
         /// All roles from now on, at least one; those of before count no more.
-        roles: BTreeSet<TenantRole>,
+        roles: Roles,
     },
 }
 
@@ -69,13 +71,33 @@ impl Guarded for MembershipCommand {
 #[serde(rename_all = "snake_case")]
 pub enum MembershipEvent {
     /// An account is a member of the tenant.
-    Added { account: AccountId, roles: BTreeSet<TenantRole> },
+    Added {
+        account: AccountId,
+        roles: BTreeSet<TenantRole>,
+        /// Keys of roles of the tenant's making. Absent if there are none.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        custom: BTreeSet<RoleName>,
+    },
     /// The member has other roles: some are new, others are gone. Roles that are in neither stay.
-    RolesChanged { added: BTreeSet<TenantRole>, removed: BTreeSet<TenantRole> },
+    RolesChanged {
+        added: BTreeSet<TenantRole>,
+        removed: BTreeSet<TenantRole>,
+        /// As `added`, of roles of the tenant's making. Absent if there are none.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        custom_added: BTreeSet<RoleName>,
+        /// As `removed`, of roles of the tenant's making. Absent if there are none.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        custom_removed: BTreeSet<RoleName>,
+    },
     /// The account is no member any more, and has no role here.
     Ended { reason: Reason },
     /// The account is a member again, with these roles and no others.
-    Rejoined { roles: BTreeSet<TenantRole> },
+    Rejoined {
+        roles: BTreeSet<TenantRole>,
+        /// Keys of roles of the tenant's making. Absent if there are none.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        custom: BTreeSet<RoleName>,
+    },
 }
 
 impl cqrs_es::DomainEvent for MembershipEvent {
@@ -107,6 +129,8 @@ pub enum MembershipError {
     Ended,
     #[error("a member has at least one role; end the membership to take the last one away")]
     NoRole,
+    #[error("a member has at most {HELD_MAX} roles; put what they allow together into fewer")]
+    TooManyRoles,
     #[error("a membership has its id from its tenant and account; use the UUIDv5 of the account in the tenant")]
     ForeignStream,
     #[error("the platform's own tenant has no members; add the account to another tenant")]
@@ -120,6 +144,7 @@ impl Refusal for MembershipError {
             Self::AlreadyMember => "MEMBERSHIP_ALREADY_MEMBER",
             Self::Ended => "MEMBERSHIP_ENDED",
             Self::NoRole => "MEMBERSHIP_NO_ROLE",
+            Self::TooManyRoles => "MEMBERSHIP_TOO_MANY_ROLES",
             Self::ForeignStream => "MEMBERSHIP_FOREIGN_STREAM",
             Self::PlatformTenant => "MEMBERSHIP_PLATFORM_TENANT",
         }
@@ -127,7 +152,7 @@ impl Refusal for MembershipError {
 
     fn path(&self) -> &'static [&'static str] {
         match self {
-            Self::NoRole => &["roles"],
+            Self::NoRole | Self::TooManyRoles => &["roles"],
             Self::ForeignStream => &["account"],
             Self::NotAdded | Self::AlreadyMember | Self::Ended | Self::PlatformTenant => &[],
         }
@@ -158,7 +183,8 @@ impl EventSourced for Membership {
                 if context.id != membership_id(context.tenant, account).0 {
                     return Err(Refused::ForeignStream);
                 }
-                Ok(vec![E::Added { account, roles: some(roles)? }])
+                let Roles { built_in, custom } = some(roles)?;
+                Ok(vec![E::Added { account, roles: built_in, custom }])
             }
             (Active { account: member, roles: held }, C::Add { account, roles }) => {
                 match (*member, held) == (account, &roles) {
@@ -170,18 +196,25 @@ impl EventSourced for Membership {
 
             (Active { roles: held, .. }, C::ChangeRoles { roles }) => {
                 let roles = some(roles)?;
-                let (added, removed) = (&roles - held, held - &roles);
-                match added.is_empty() && removed.is_empty() {
-                    true => already_so(),
-                    false => Ok(vec![E::RolesChanged { added, removed }]),
+                if roles == *held {
+                    return already_so();
                 }
+                Ok(vec![E::RolesChanged {
+                    added: &roles.built_in - &held.built_in,
+                    removed: &held.built_in - &roles.built_in,
+                    custom_added: &roles.custom - &held.custom,
+                    custom_removed: &held.custom - &roles.custom,
+                }])
             }
             (Ended { .. }, C::ChangeRoles { .. }) => Err(Refused::Ended),
 
             (Active { .. }, C::End { reason }) => Ok(vec![E::Ended { reason }]),
             (Ended { .. }, C::End { .. }) => already_so(),
 
-            (Ended { .. }, C::Rejoin { roles }) => Ok(vec![E::Rejoined { roles: some(roles)? }]),
+            (Ended { .. }, C::Rejoin { roles }) => {
+                let Roles { built_in, custom } = some(roles)?;
+                Ok(vec![E::Rejoined { roles: built_in, custom }])
+            }
             (Active { roles: held, .. }, C::Rejoin { roles }) => match *held == roles {
                 true => already_so(),
                 false => Err(Refused::AlreadyMember),
@@ -192,9 +225,10 @@ impl EventSourced for Membership {
     }
 }
 
-fn some(roles: BTreeSet<TenantRole>) -> Result<BTreeSet<TenantRole>, MembershipError> {
-    match roles.is_empty() {
-        true => Err(MembershipError::NoRole),
-        false => Ok(roles),
+fn some(roles: Roles) -> Result<Roles, MembershipError> {
+    match roles.built_in.len() + roles.custom.len() {
+        0 => Err(MembershipError::NoRole),
+        1..=HELD_MAX => Ok(roles),
+        _ => Err(MembershipError::TooManyRoles),
     }
 }

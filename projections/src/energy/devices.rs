@@ -5,7 +5,7 @@ mod row;
 
 pub use queries::{
     DeviceCursor, DeviceField, DeviceFilter, DeviceOrder, DeviceOrderBy, count, count_query, device, devices_of, page,
-    page_query,
+    page_query, places,
 };
 pub use row::{DeviceRow, DeviceStatus};
 

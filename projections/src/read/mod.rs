@@ -4,6 +4,7 @@
 //! this node has told already: see `begin`.
 
 mod changes;
+pub mod condition;
 pub mod filter;
 pub(crate) mod keyset;
 mod page;

@@ -17,6 +17,7 @@ use daybook_projections::energy::readings::{
     self, ReadingRow, ReadingsSeries, Span, Totals, hourly_query, raw_query, totals_query,
 };
 use daybook_projections::engine::{LaneStatus, Lanes, lane_of};
+use daybook_projections::read::condition::RowRule;
 use daybook_projections::read::filter::Test;
 use daybook_projections::read::{Direction, Page, ReadSession, Slice};
 use daybook_projections::{Model, ReadError, Scope};
@@ -374,18 +375,21 @@ async fn every_page_of_devices_is_read_by_an_index_under_the_row_policies() {
         for by in [DeviceOrderBy::RegisteredAt, DeviceOrderBy::Name] {
             for direction in [Direction::Ascending, Direction::Descending] {
                 let order = DeviceOrder { by, direction };
-                let all = devices::page(&session, of, filter, order, &Page::first(1_000, None)).await.unwrap().rows;
-                assert_eq!(all.len() as u64, devices::count(&session, of, filter).await.unwrap());
+                let all = devices::page(&session, of, filter, &RowRule::all(), order, &Page::first(1_000, None))
+                    .await
+                    .unwrap()
+                    .rows;
+                assert_eq!(all.len() as u64, devices::count(&session, of, filter, &RowRule::all()).await.unwrap());
                 let (mut read, mut after) = (Vec::new(), None);
                 loop {
                     let page = Page::first(33, after.clone());
-                    let (sql, parameters) = page_query(&table, of, filter, order, &page).unwrap();
+                    let (sql, parameters) = page_query(&table, of, filter, &RowRule::all(), order, &page).unwrap();
                     let plan = plan(&session, &sql, &parameters).await;
                     assert!(
                         !plan.contains("Seq Scan") && (nth > 5 || !plan.contains("Sort")),
                         "{order:?} {filter:?}\n{plan}"
                     );
-                    let slice = devices::page(&session, of, filter, order, &page).await.unwrap();
+                    let slice = devices::page(&session, of, filter, &RowRule::all(), order, &page).await.unwrap();
                     after = slice.rows.last().map(|row| row.cursor(by));
                     read.extend(slice.rows);
                     if !slice.has_next {
@@ -398,6 +402,6 @@ async fn every_page_of_devices_is_read_by_an_index_under_the_row_policies() {
     }
     let order = DeviceOrder { by: DeviceOrderBy::Name, direction: Direction::Ascending };
     let foreign = Page::first(1, Some(devices::DeviceCursor::RegisteredAt(DateTime::<Utc>::UNIX_EPOCH, Uuid::nil())));
-    let refused = devices::page(&session, of, &filters[0], order, &foreign).await;
+    let refused = devices::page(&session, of, &filters[0], &RowRule::all(), order, &foreign).await;
     assert!(matches!(refused, Err(ReadError::ForeignCursor)));
 }

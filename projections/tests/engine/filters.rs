@@ -12,6 +12,7 @@ use daybook_projections::platform::grants::{self, GrantField, GrantFilter, Table
 use daybook_projections::platform::members::{self, MemberField, MemberFilter};
 use daybook_projections::platform::modules::{self, ModuleField, ModuleFilter, ModuleOrderBy};
 use daybook_projections::platform::tenants::{self as tenant_rows, TenantField, TenantOrder, TenantOrderBy};
+use daybook_projections::read::condition::RowRule;
 use daybook_projections::read::filter::{Field, Filter, Pattern, Test, Value};
 use daybook_projections::read::{Direction, Page, Slice};
 use daybook_projections::{Accounts, Members, Modules, ReadError, Scope, read_models};
@@ -280,8 +281,8 @@ async fn the_database_and_memory_agree_on_every_filter_and_pages_show_each_row_o
         agrees(
             &mut rng,
             &[Id, Name, Kind, Serial, Status, RegisteredAt],
-            async |filter, page| devices::page(&own, OWN, filter, order, page).await,
-            async |filter| Some(devices::count(&own, OWN, filter).await.unwrap()),
+            async |filter, page| devices::page(&own, OWN, filter, &RowRule::all(), order, page).await,
+            async |filter| Some(devices::count(&own, OWN, filter, &RowRule::all()).await.unwrap()),
             |row| row.cursor(by),
         )
         .await;
@@ -389,12 +390,12 @@ async fn no_filter_shows_what_another_tenant_has() {
     ];
     let page = Page::first(10_000, None);
     for filter in &everything {
-        let rows = devices::page(&own, OWN, filter, order, &page).await.unwrap().rows;
+        let rows = devices::page(&own, OWN, filter, &RowRule::all(), order, &page).await.unwrap().rows;
         assert_eq!(rows.len(), ROWS, "{filter:?}");
         assert!(rows.iter().all(|row| row.tenant_id == OWN.0));
         // Of another tenant, the row policies show nothing, whatever is asked for.
-        assert_eq!(devices::page(&own, OTHER, filter, order, &page).await.unwrap().rows, []);
-        assert_eq!(devices::count(&own, OTHER, filter).await.unwrap(), 0);
+        assert_eq!(devices::page(&own, OTHER, filter, &RowRule::all(), order, &page).await.unwrap().rows, []);
+        assert_eq!(devices::count(&own, OTHER, filter, &RowRule::all()).await.unwrap(), 0);
     }
 }
 

@@ -29,7 +29,11 @@ async fn an_account_sees_its_memberships_in_every_tenant_and_nobody_elses() {
     let mut last = 0;
     for n in 1..=3 {
         for account in [ADA, GRACE] {
-            let added = MembershipEvent::Added { account, roles: BTreeSet::from([TenantRole::Member]) };
+            let added = MembershipEvent::Added {
+                account,
+                roles: BTreeSet::from([TenantRole::Member]),
+                custom: BTreeSet::new(),
+            };
             let id = membership_id(tenant(n), account).0;
             last = world.append_events(tenant(n), "membership", id, 0, &[added]).await;
         }

@@ -4,9 +4,9 @@
 use crate::harness::World;
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::platform::grant::{AccessGrantCommand, GrantTerm, RoleKey, grant_id};
-use daybook_domain::platform::membership::{MembershipCommand, TenantRole, membership_id};
+use daybook_domain::platform::membership::{MembershipCommand, RoleName, Roles, TenantRole, membership_id};
 use daybook_domain::platform::module::{IntegrationInput, ManifestInput, ModuleCommand, RoleInput};
-use daybook_domain::platform::{AccessGrant, Account, AccountCommand, Manifest, Membership, Module};
+use daybook_domain::platform::{AccessGrant, Account, AccountCommand, HeldRole, Manifest, Membership, Module};
 use daybook_domain::value::{EmailAddress, Name, Reason};
 use daybook_domain::{
     AccountId, Actor, ActorKind, Context, EventIds, EventSourced, ModuleId, PLATFORM_TENANT, Personal, SubjectId,
@@ -167,8 +167,10 @@ impl Story {
         use MembershipCommand as C;
         let account = AccountId(self.account());
         let id = membership_id(tenant, account).0;
-        let roles: BTreeSet<_> =
-            (0..2).map(|_| TenantRole::ALL[self.rng.random_range(0..TenantRole::ALL.len())]).collect();
+        let built_in = (0..2).map(|_| TenantRole::ALL[self.rng.random_range(0..TenantRole::ALL.len())]).collect();
+        let own = |n: u32| RoleName::parse(&format!("own{n}")).unwrap();
+        let custom = (0..self.rng.random_range(0..3)).map(own).collect();
+        let roles = Roles { built_in, custom };
         let command = match self.rng.random_range(0..7) {
             0..=2 => C::Add { account, roles },
             3 => C::ChangeRoles { roles },
@@ -257,7 +259,8 @@ async fn rows_equal_the_aggregates_and_rebuilt_rows_equal_live_ones() {
         assert_eq!(row.is_some(), *state != Membership::Absent);
         let Some(row) = row else { continue };
         assert_eq!(row.version, i64::try_from(*version).unwrap());
-        assert_eq!(row.roles, state.roles().collect());
+        let custom = state.custom_roles().cloned().map(HeldRole::Custom);
+        assert_eq!(row.roles, state.roles().map(HeldRole::BuiltIn).chain(custom).collect());
         assert_eq!(row.status == MemberStatus::Active, matches!(state, Membership::Active { .. }));
     }
     for ((tenant, id), (state, version)) in &story.state.modules {

@@ -3,11 +3,13 @@
 use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error, internal};
 use crate::graphql::reads::failed;
-use crate::graphql::request::parts;
+use crate::graphql::request::{credential, parts};
 use crate::graphql::tail::PAUSE;
 use async_graphql::{Context, Json, Result, SimpleObject};
 use daybook_app::audit::{self, Detail, Story, is_folded};
-use daybook_domain::TenantId;
+use daybook_app::{Credential, verdict};
+use daybook_domain::rules::{FieldRead, Verdict};
+use daybook_domain::{Action, TenantId};
 use daybook_projections::audit::{AuditRow, Wanted, history};
 use daybook_projections::{ReadError, Scope};
 use daybook_store::keys::KeyError;
@@ -31,6 +33,35 @@ pub struct Change {
     pub new: Option<Json<Value>>,
     /// True when the old or the new value was about a person whose data has been erased.
     pub erased: bool,
+    /// True when a role of yours hides the values: then both are null.
+    pub masked: bool,
+}
+
+/// What roles of a caller keep from it of a subject's values.
+pub(super) struct Hidden<'a> {
+    credential: &'a Credential,
+    tenant: TenantId,
+    kind: &'a str,
+    /// Which subjects of this kind it may read depends on them, so of none of them values are told.
+    all: bool,
+}
+
+impl<'a> Hidden<'a> {
+    pub(super) fn of(ctx: &Context<'a>, tenant: TenantId, kind: &'a str) -> Result<Self> {
+        let credential = credential(ctx)?;
+        let name = format!("{kind}.read");
+        let read = Action::ALL.iter().copied().find(|action| action.as_str() == name);
+        let all = read.is_some_and(|read| matches!(verdict(credential, read, tenant), Verdict::If(_)));
+        Ok(Hidden { credential, tenant, kind, all })
+    }
+
+    pub(super) fn seen(&self, change: Change) -> Change {
+        let is_hidden = |field: &String| self.credential.field(self.tenant, self.kind, field).read != FieldRead::Show;
+        match self.all || change.path.iter().any(is_hidden) {
+            true => Change { old: None, new: None, masked: true, ..change },
+            false => change,
+        }
+    }
 }
 
 impl From<&audit::Change> for Change {
@@ -40,6 +71,7 @@ impl From<&audit::Change> for Change {
             old: change.old.clone().map(Json),
             new: change.new.clone().map(Json),
             erased: change.erased,
+            masked: false,
         }
     }
 }
@@ -77,6 +109,10 @@ impl PageDetails {
             patient: false,
             read: Mutex::default(),
         }
+    }
+
+    pub(super) fn tenant(&self) -> TenantId {
+        self.tenant
     }
 
     /// For a subscription, which outlives a database that restarts.

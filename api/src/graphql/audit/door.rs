@@ -35,7 +35,8 @@ pub(crate) fn sees(ctx: &Context<'_>, action: Action, target: TenantId) -> Resul
     Ok(sees)
 }
 
-fn note(ctx: &Context<'_>, action: Action, target: TenantId) {
+/// Counts a refusal that nobody is told of.
+pub(crate) fn note(ctx: &Context<'_>, action: Action, target: TenantId) {
     if let (Ok(parts), Ok(credential)) = (parts(ctx), credential(ctx)) {
         count(&parts.audit.access, credential, action, target);
     }

@@ -7,12 +7,15 @@ use super::trail::{AuditEntry, AuditTrailFilter};
 use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error};
 use crate::graphql::filters::filter;
+use crate::graphql::guard::guarded;
 use crate::graphql::reads::failed;
-use crate::graphql::request::{parts, permit, resume, tenant_of};
+use crate::graphql::request::{credential, parts, permit, resume, tenant_of};
 use crate::graphql::scalars::Position;
+use crate::graphql::sight::Sight;
 use crate::graphql::tail::{self, Heard, Listener, Listeners, Page};
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use daybook_domain::registry::event_contracts;
+use daybook_domain::rules::Verdict;
 use daybook_domain::{Action, TenantId};
 use daybook_projections::audit::{AuditField, AuditFilter, AuditRow, LIVE_PAGE, recorded_after};
 use daybook_projections::engine::OpenedEvent;
@@ -184,6 +187,7 @@ impl EventsSubscription {
 
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::AuditRead, tenant)?;
+        let sight = Sight::of(Verdict::Always, credential(ctx)?);
         let parts = parts(ctx)?.clone();
         let filter = self::filter(filter)?;
         check_names(&filter)?;
@@ -203,7 +207,7 @@ impl EventsSubscription {
             Some(position) => resume(ctx, tenant, position)?,
         };
         let listener = Listener::new(parts.clone(), tenant, filter, after);
-        Ok(told(listener, after, Duration::from_secs(heartbeat)).map(move |told| {
+        let events = told(listener, after, Duration::from_secs(heartbeat)).map(move |told| {
             let position = |at| Position(parts.opaque.position(tenant, at));
             Ok(match told? {
                 Told::Heartbeat(at) => EventRecorded { position: position(at), node: None },
@@ -213,6 +217,7 @@ impl EventsSubscription {
                     EventRecorded { position, node: Some(node) }
                 }
             })
-        }))
+        });
+        guarded(ctx, Action::AuditRead, tenant, sight, events)
     }
 }

@@ -1,6 +1,6 @@
 //! `auditTrail`: every event of a tenant, newest first.
 
-use super::detail::{Change, PageDetails};
+use super::detail::{Change, Hidden, PageDetails};
 use crate::graphql::filters::{BigIntFilter, DateTimeFilter, IdFilter, OrBare, TextFilter, filter, filter_input};
 use crate::graphql::paging::{PageArgs, connection};
 use crate::graphql::reads::failed;
@@ -71,7 +71,9 @@ pub struct AuditEntry {
 impl AuditEntry {
     /// Old and new values, by path; at most 200. Of readings, how many and of when.
     async fn changes(&self, ctx: &Context<'_>) -> Result<Vec<Change>> {
-        Ok(self.page.of_event(ctx, self.event_id).await?.changes.iter().map(Change::from).collect())
+        let detail = self.page.of_event(ctx, self.event_id).await?;
+        let hidden = Hidden::of(ctx, self.page.tenant(), &self.subject.kind)?;
+        Ok(detail.changes.iter().map(|change| hidden.seen(Change::from(change))).collect())
     }
 
     /// True when old values are left out because more than 5,000 events or 16 MiB would have to be read for this page, or

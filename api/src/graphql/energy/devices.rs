@@ -8,13 +8,15 @@ pub use inputs::{
 };
 
 use super::readings::{ReadingConnection, ReadingResolution, ReadingTotals, page, totals};
-use crate::graphql::audit::door::{denied, sees};
+use crate::graphql::Parts;
+use crate::graphql::audit::door::denied;
 use crate::graphql::errors::{Code, error};
 use crate::graphql::filters::{DateTimeFilter, IdFilter, OrBare, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
-use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, tenant_of};
+use crate::graphql::request::{Receipt, at_least, call, credential, parts, receipt, tenant_of};
 use crate::graphql::scalars::{BigInt, Position};
+use crate::graphql::sight::{Sight, as_seen, permit_some, sight};
 use async_graphql::connection::Connection;
 use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -23,6 +25,7 @@ use daybook_app::energy::{IngestError, open_tenant};
 use daybook_domain::energy::device::{MaxPower, Resolution, Serial};
 use daybook_domain::energy::values as domain;
 use daybook_domain::energy::{Device as DeviceAggregate, DeviceCommand};
+use daybook_domain::rules::FieldRead;
 use daybook_domain::value::{Name, Reason};
 use daybook_domain::{Action, InvalidValue, TenantId};
 use daybook_projections::energy::devices::{self, DeviceField, DeviceOrder, DeviceOrderBy, DeviceRow, Devices};
@@ -33,6 +36,9 @@ use inputs::Target;
 use uuid::Uuid;
 
 pub(super) const READ_MODELS: &[&str] = &[Devices::NAME];
+/// As rules name them.
+const RESOURCE: &str = "device";
+const SERIAL: &str = "serial";
 
 /// What a device is: which part of a site's balance its energy belongs to.
 #[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,8 +166,6 @@ pub struct Device {
     pub name: String,
     /// What it is.
     pub kind: DeviceKind,
-    /// As printed on the device; unique among the tenant's devices in service.
-    pub serial: Option<String>,
     /// Where it stands.
     pub site: Site,
     /// The length of a slot in seconds, e.g. 900.
@@ -182,10 +186,26 @@ pub struct Device {
     pub registered_at: DateTime<Utc>,
     /// When it changed last.
     pub changed_at: DateTime<Utc>,
+    /// What rules look at.
+    #[graphql(skip)]
+    pub(super) row: DeviceRow,
 }
 
 #[ComplexObject]
 impl Device {
+    /// As printed on the device; unique among the tenant's devices in service. Null where there is none, or where a
+    /// role of yours hides it; of a masked one the last characters show: see `maskedFields`.
+    async fn serial(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        let access = credential(ctx)?.field(TenantId(self.tenant_id), RESOURCE, SERIAL);
+        Ok(as_seen(access.read, self.row.serial.as_deref()))
+    }
+
+    /// Names of the fields that a role of yours hides or masks, e.g. `["serial"]`.
+    async fn masked_fields(&self, ctx: &Context<'_>) -> Result<Vec<String>> {
+        let access = credential(ctx)?.field(TenantId(self.tenant_id), RESOURCE, SERIAL);
+        Ok(if access.read == FieldRead::Show { Vec::new() } else { vec![SERIAL.to_owned()] })
+    }
+
     /// Readings that begin in a span of time, oldest first, a page at a time. Needs the permission `readings.read`.
     #[allow(clippy::too_many_arguments)]
     async fn readings(
@@ -222,28 +242,42 @@ impl From<DeviceRow> for Device {
         Device {
             id: row.device_id,
             tenant_id: row.tenant_id,
-            name: row.name,
+            name: row.name.clone(),
             kind: row.kind.into(),
-            serial: row.serial,
-            site: Site { name: row.site_name, time_zone: row.time_zone },
+            site: Site { name: row.site_name.clone(), time_zone: row.time_zone.clone() },
             resolution_s: row.resolution_s,
             direction: row.direction.into(),
             max_power_w: BigInt(row.max_power_w),
             status: row.status.into(),
             decommissioned_at: row.decommissioned_at,
-            reason: row.reason,
+            reason: row.reason.clone(),
             version: BigInt(row.version),
             registered_at: row.registered_at,
             changed_at: row.changed_at,
+            row,
         }
     }
 }
 
-/// The row of a device that the caller may read.
-pub(super) async fn one(ctx: &Context<'_>, tenant: TenantId, id: Uuid) -> Result<Option<Device>> {
-    let reader = parts(ctx)?.reads.reader();
+/// A device, if the caller sees it.
+pub(super) async fn one(ctx: &Context<'_>, tenant: TenantId, id: Uuid, sight: &Sight) -> Result<Option<Device>> {
+    Ok(row(parts(ctx)?, tenant, id).await?.filter(|row| sight.shows(row)).map(Device::from))
+}
+
+/// The row of a device, whoever asks.
+pub(crate) async fn row(parts: &Parts, tenant: TenantId, id: Uuid) -> Result<Option<DeviceRow>> {
+    let reader = parts.reads.reader();
     let row = reader.transaction(Scope::Tenant(tenant), async |session| devices::device(session, tenant, id).await);
-    Ok(row.await.map_err(failed)?.map(Device::from))
+    row.await.map_err(failed)
+}
+
+/// Asking by a field that is hidden would tell what it is.
+fn refuse_hidden(ctx: &Context<'_>, tenant: TenantId, filter: &Filter<DeviceField>) -> Result<()> {
+    let access = credential(ctx)?.field(tenant, RESOURCE, SERIAL);
+    if access.read == FieldRead::Show || !filter.names(DeviceField::Serial) {
+        return Ok(());
+    }
+    Err(error(Code::Forbidden, "filter.serial is hidden from you by a role: leave it out"))
 }
 
 /// What a mutation of a device led to.
@@ -258,8 +292,8 @@ pub struct DevicePayload {
 impl DevicePayload {
     /// The device after the change. Null when the business refused, or when the caller may not read it.
     async fn device(&self, ctx: &Context<'_>) -> Result<Option<Device>> {
-        match self.receipt.shown(ctx, Action::DeviceRead, READ_MODELS).await? {
-            Some(written) => one(ctx, written.tenant, written.id).await,
+        match self.receipt.shown_some(ctx, Action::DeviceRead, READ_MODELS).await? {
+            Some((written, sight)) => one(ctx, written.tenant, written.id, &sight).await,
             None => Ok(None),
         }
     }
@@ -281,11 +315,9 @@ impl DeviceQuery {
         >,
     ) -> Result<Option<Device>> {
         let tenant = tenant_of(ctx, tenant)?;
-        if !sees(ctx, Action::DeviceRead, tenant)? {
-            return Ok(None);
-        }
+        let Some(sight) = sight(ctx, Action::DeviceRead, tenant).await? else { return Ok(None) };
         self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
-        one(ctx, tenant, id).await
+        one(ctx, tenant, id, &sight).await
     }
 
     /// The devices of a tenant, a page at a time.
@@ -303,8 +335,9 @@ impl DeviceQuery {
         #[graphql(desc = "Wait until this moment shows.")] at_least: Option<Position>,
     ) -> Result<Connection<String, Device, DeviceCount>> {
         let tenant = tenant_of(ctx, tenant)?;
-        permit(ctx, Action::DeviceList, tenant)?;
+        let sight = permit_some(ctx, Action::DeviceList, tenant).await?;
         let filter = self::filter(filter)?;
+        refuse_hidden(ctx, tenant, &filter)?;
         let args = PageArgs::new(first, after, last, before)?;
         let list = format!("devices v2 {tenant} {:?} {:?} {filter:?}", order_by.field, order_by.direction);
         let opaque = &parts(ctx)?.opaque;
@@ -312,10 +345,10 @@ impl DeviceQuery {
         self::at_least(ctx, READ_MODELS, Lanes::Of(tenant), at_least).await?;
         let (reader, order) = (parts(ctx)?.reads.reader(), order_by.order());
         let slice = reader.transaction(Scope::Tenant(tenant), async |session| {
-            devices::page(session, tenant, &filter, order, &page).await
+            devices::page(session, tenant, &filter, sight.rule(), order, &page).await
         });
         let slice = slice.await.map_err(failed)?;
-        let counted = DeviceCount { tenant, filter };
+        let counted = DeviceCount { tenant, filter, sight };
         connection(opaque, &list, slice, counted, |row| row.cursor(order.by), Device::from)
     }
 }
@@ -324,6 +357,7 @@ impl DeviceQuery {
 pub struct DeviceCount {
     tenant: TenantId,
     filter: Filter<DeviceField>,
+    sight: Sight,
 }
 
 #[Object]
@@ -332,7 +366,7 @@ impl DeviceCount {
     async fn total_count(&self, ctx: &Context<'_>) -> Result<BigInt> {
         let reader = parts(ctx)?.reads.reader();
         let count = reader.transaction(Scope::Tenant(self.tenant), async |session| {
-            devices::count(session, self.tenant, &self.filter).await
+            devices::count(session, self.tenant, &self.filter, self.sight.rule()).await
         });
         Ok(BigInt::from(count.await.map_err(failed)?))
     }

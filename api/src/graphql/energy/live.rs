@@ -1,12 +1,14 @@
 //! Readings as they come in: every event of a device after a position, without gap or duplicate, then those to come.
 
-use super::devices::one;
+use super::devices::{one, row};
 use super::readings::{READ_MODELS, Reading, zone};
 use crate::graphql::Parts;
 use crate::graphql::errors::{Code, error};
+use crate::graphql::guard::guarded;
 use crate::graphql::reads::failed;
-use crate::graphql::request::{parts, permit, resume, tenant_of};
+use crate::graphql::request::{parts, resume, tenant_of};
 use crate::graphql::scalars::Position;
+use crate::graphql::sight::permit_some;
 use crate::graphql::tail::{Heard, Listener, Listeners, Page};
 use async_graphql::{Context, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
@@ -83,11 +85,11 @@ impl ReadingsSubscription {
         #[graphql(desc = "The last position you have seen.")] after: Option<Position>,
     ) -> Result<impl Stream<Item = Result<ReadingsRecorded>> + use<>> {
         let tenant = tenant_of(ctx, tenant)?;
-        permit(ctx, Action::ReadingsRead, tenant)?;
+        let sight = permit_some(ctx, Action::ReadingsRead, tenant).await?;
         let parts = parts(ctx)?.clone();
         // A device that is registered but not shown yet: its own writes show first.
         crate::graphql::request::at_least(ctx, super::devices::READ_MODELS, Lanes::Of(tenant), None).await?;
-        let found = one(ctx, tenant, device).await?;
+        let found = one(ctx, tenant, device, &sight).await?;
         let found = found.ok_or_else(|| error(Code::NotFound, "there is no such device: check its id and tenant"))?;
         let zone = zone(&found.site.time_zone)?;
         let after = match after {
@@ -103,7 +105,20 @@ impl ReadingsSubscription {
                 Err(error) => Some((Err(failed(error)), None)),
             }
         });
-        Ok(events.map(move |recorded: Result<Recorded>| {
+        // A device that is moved out of the caller's sight takes its readings with it.
+        let (still, partial) = (sight.clone(), sight.is_partial());
+        let (checking, of) = (parts.clone(), device);
+        let events = events.then(move |recorded: Result<Recorded>| {
+            let (parts, sight) = (checking.clone(), still.clone());
+            async move {
+                let recorded = recorded?;
+                if partial && !row(&parts, tenant, of).await?.is_some_and(|row| sight.shows(&row)) {
+                    return Err(error(Code::NotFound, "there is no such device any more that you may see"));
+                }
+                Ok(recorded)
+            }
+        });
+        let events = events.map(move |recorded: Result<Recorded>| {
             let recorded = recorded?;
             let readings = recorded.rows.iter().map(|row| {
                 let row = ReadingRow { start: row.start, energy_wh: row.energy_wh, quality: row.quality };
@@ -115,6 +130,7 @@ impl ReadingsSubscription {
                 readings: readings.collect(),
                 recorded_at: recorded.recorded_at,
             })
-        }))
+        });
+        guarded(ctx, Action::ReadingsRead, tenant, sight, events)
     }
 }

@@ -4,14 +4,17 @@ use super::grants::{Grant, GrantFilter, GrantOrder, READ_MODELS, own_membership,
 use crate::graphql::changes::{ChangeKind, changes};
 use crate::graphql::errors::{Code, error, internal};
 use crate::graphql::filters::filter;
+use crate::graphql::guard::guarded;
 use crate::graphql::paging::{PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{at_least, credential, parts, permit, resume, tenant_of};
 use crate::graphql::scalars::{BigInt, Position};
+use crate::graphql::sight::Sight;
 use async_graphql::connection::Connection;
 use async_graphql::{Context, InputObject, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use daybook_app::may;
+use daybook_domain::rules::Verdict;
 use daybook_domain::{Action, TenantId};
 use daybook_projections::engine::Lanes;
 use daybook_projections::platform::grants::{self, GrantField, GrantRow, Moment, Past, PastError};
@@ -208,11 +211,12 @@ impl GrantSubscription {
         let parts = parts(ctx)?.clone();
         let tenant = tenant_of(ctx, tenant)?;
         permit(ctx, Action::GrantList, tenant)?;
+        let sight = Sight::of(Verdict::Always, credential(ctx)?);
         let after = match after {
             None => parts.reads.now::<Grants>(tenant).await?,
             Some(position) => resume(ctx, tenant, position)?,
         };
-        Ok(changes::<Grants>(parts.clone(), tenant, after).map(move |change| {
+        let changed = changes::<Grants>(parts.clone(), tenant, after).map(move |change| {
             let change = change?;
             Ok(GrantChange {
                 position: Position(parts.opaque.position(tenant, change.tenant_position)),
@@ -220,6 +224,7 @@ impl GrantSubscription {
                 changed_fields: changed_fields(change.before.as_ref(), change.after.as_ref()),
                 node: change.after.map(Grant::present),
             })
-        }))
+        });
+        guarded(ctx, Action::GrantList, tenant, sight, changed)
     }
 }

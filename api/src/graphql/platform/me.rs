@@ -7,6 +7,7 @@ use crate::graphql::reads::failed;
 use crate::graphql::request::{at_least, credential, parts};
 use async_graphql::{ComplexObject, Context, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
+use daybook_domain::platform::HeldRole;
 use daybook_domain::{AccountId, ActorKind, PLATFORM_TENANT, Role};
 use daybook_projections::engine::Lanes;
 use daybook_projections::platform::grants::{self, GrantField};
@@ -38,6 +39,8 @@ pub struct MyMembership {
     pub tenant: Uuid,
     /// E.g. `["tenantAdmin"]`.
     pub roles: Vec<String>,
+    /// Keys of roles of the tenant's making, e.g. `["sales_manager"]`.
+    pub custom_roles: Vec<String>,
     /// When you joined for the first time.
     pub added_at: DateTime<Utc>,
 }
@@ -86,11 +89,15 @@ impl Me {
         if self.kind != Kind::Account {
             return Ok(Vec::new());
         }
-        let rows = tenants_of(ctx, AccountId(self.actor)).await?.into_iter().map(|row| MyMembership {
-            id: row.membership_id,
-            tenant: row.tenant_id,
-            roles: names(row.roles.iter().map(|role| Role::from(*role))),
-            added_at: row.added_at,
+        let rows = tenants_of(ctx, AccountId(self.actor)).await?.into_iter().map(|row| {
+            let (mut roles, mut custom_roles) = (Vec::new(), Vec::new());
+            for role in row.roles {
+                match role {
+                    HeldRole::BuiltIn(role) => roles.push(Role::from(role).as_str().to_owned()),
+                    HeldRole::Custom(key) => custom_roles.push(key.as_str().to_owned()),
+                }
+            }
+            MyMembership { id: row.membership_id, tenant: row.tenant_id, roles, custom_roles, added_at: row.added_at }
         });
         Ok(rows.collect())
     }

@@ -12,14 +12,14 @@ use async_graphql::connection::Connection;
 use async_graphql::{ComplexObject, Context, Enum, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use daybook_app::authorize;
-use daybook_domain::platform::{MembershipCommand, TenantRole, membership_id};
+use daybook_domain::platform::membership::RoleName;
+use daybook_domain::platform::{HeldRole, MembershipCommand, Roles, TenantRole, membership_id};
 use daybook_domain::value::Reason;
 use daybook_domain::{AccountId, Action, InvalidValue, TenantId};
 use daybook_projections::engine::Lanes;
 use daybook_projections::platform::members::{self, MemberField};
 use daybook_projections::read::filter::Filter;
 use daybook_projections::{Members, ReadModel, Scope};
-use std::collections::BTreeSet;
 use uuid::Uuid;
 
 pub(super) use daybook_projections::platform::members::MemberRow;
@@ -69,8 +69,10 @@ pub struct Member {
     pub tenant: Uuid,
     /// Id of the account.
     pub account: Uuid,
-    /// None once ended.
+    /// Built-in roles; none once ended.
     pub roles: Vec<MemberRole>,
+    /// Keys of roles of the tenant's making, e.g. `["sales_manager"]`; none once ended.
+    pub custom_roles: Vec<String>,
     /// Whether it holds.
     pub status: MemberStatus,
     /// Why it has ended.
@@ -99,11 +101,19 @@ impl Member {
 
 impl From<MemberRow> for Member {
     fn from(row: MemberRow) -> Self {
+        let (mut roles, mut custom_roles) = (Vec::new(), Vec::new());
+        for role in row.roles {
+            match role {
+                HeldRole::BuiltIn(role) => roles.push(MemberRole::from(role)),
+                HeldRole::Custom(key) => custom_roles.push(key.as_str().to_owned()),
+            }
+        }
         Member {
             id: row.membership_id,
             tenant: row.tenant_id,
             account: row.account_id,
-            roles: row.roles.into_iter().map(MemberRole::from).collect(),
+            roles,
+            custom_roles,
             status: row.status.into(),
             reason: row.ended_reason,
             version: BigInt(row.version),
@@ -184,8 +194,11 @@ pub struct AddMemberInput {
     pub tenant: Option<Uuid>,
     /// Id of the account.
     pub account: Uuid,
-    /// At least one.
+    /// Built-in roles. At least one role of either kind.
     pub roles: Vec<MemberRole>,
+    /// Keys of roles of the tenant's making, e.g. `["sales_manager"]`; none unless told.
+    #[graphql(default)]
+    pub custom_roles: Vec<String>,
     /// Id of this command, chosen by you: a repeat with the same id gives the same answer.
     pub client_mutation_id: Option<Uuid>,
 }
@@ -198,8 +211,10 @@ target_inputs! {
 
     /// A membership and its new roles.
     ChangeMemberRolesInput {
-        /// All roles from now on, at least one.
+        /// All built-in roles from now on. At least one role of either kind.
         roles: Vec<MemberRole>,
+        /// Keys of all roles of the tenant's making from now on; none unless told.
+        custom_roles: Option<Vec<String>>,
     }
     /// A membership to end.
     EndMembershipInput {
@@ -208,8 +223,10 @@ target_inputs! {
     }
     /// A membership that has ended, to go on.
     RejoinMemberInput {
-        /// All roles from now on, at least one; those of before count no more.
+        /// All built-in roles from now on; those of before count no more. At least one role of either kind.
         roles: Vec<MemberRole>,
+        /// Keys of all roles of the tenant's making from now on; none unless told.
+        custom_roles: Option<Vec<String>>,
     }
 }
 
@@ -225,11 +242,16 @@ async fn carry_out(
     let authorized = authorize(credential(ctx)?, target.tenant, command).map_err(|d| denied(ctx, &d, target.tenant))?;
     let call = call(ctx, target.command_id, target.expected_version)?;
     let executed = parts(ctx)?.executor.execute_membership(authorized, target.id, call).await;
+    parts(ctx)?.rules.wrote(target.tenant, "membership", target.id);
     Ok(MemberPayload { receipt: receipt(ctx, target.id, executed)? })
 }
 
-fn set(roles: &[MemberRole]) -> BTreeSet<TenantRole> {
-    roles.iter().map(|role| TenantRole::from(*role)).collect()
+fn set(roles: &[MemberRole], custom: &[String]) -> Result<Roles, InvalidValue> {
+    let custom = custom.iter().map(|key| RoleName::parse(key).map_err(|invalid| invalid.at(&["customRoles"])));
+    Ok(Roles {
+        built_in: roles.iter().map(|role| TenantRole::from(*role)).collect(),
+        custom: custom.collect::<Result<_, _>>()?,
+    })
 }
 
 #[derive(Default)]
@@ -251,7 +273,8 @@ impl MemberMutation {
             expected_version: None,
             command_id: input.client_mutation_id,
         };
-        carry_out(ctx, target, Ok(MembershipCommand::Add { account, roles: set(&input.roles) })).await
+        let roles = set(&input.roles, &input.custom_roles);
+        carry_out(ctx, target, roles.map(|roles| MembershipCommand::Add { account, roles })).await
     }
 
     /// Gives a member other roles.
@@ -260,8 +283,8 @@ impl MemberMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The membership and its roles.")] input: ChangeMemberRolesInput,
     ) -> Result<MemberPayload> {
-        let command = MembershipCommand::ChangeRoles { roles: set(&input.roles) };
-        carry_out(ctx, input.target(ctx)?, Ok(command)).await
+        let roles = set(&input.roles, input.custom_roles.as_deref().unwrap_or_default());
+        carry_out(ctx, input.target(ctx)?, roles.map(|roles| MembershipCommand::ChangeRoles { roles })).await
     }
 
     /// Ends a membership. What was granted to it allows nothing until the account rejoins.
@@ -280,8 +303,8 @@ impl MemberMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The membership and its roles.")] input: RejoinMemberInput,
     ) -> Result<MemberPayload> {
-        let command = MembershipCommand::Rejoin { roles: set(&input.roles) };
-        carry_out(ctx, input.target(ctx)?, Ok(command)).await
+        let roles = set(&input.roles, input.custom_roles.as_deref().unwrap_or_default());
+        carry_out(ctx, input.target(ctx)?, roles.map(|roles| MembershipCommand::Rejoin { roles })).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! The platform itself: tenants, accounts and their sessions, members, service accounts, modules, and who may use what.
 
+pub mod access;
 pub mod accounts;
+pub mod consents;
 pub mod granted;
 pub mod granting;
 pub mod grants;
@@ -9,6 +11,7 @@ pub mod manifests;
 pub mod me;
 pub mod members;
 pub mod modules;
+pub mod roles;
 pub mod services;
 pub mod sessions;
 mod target;
@@ -26,6 +29,9 @@ pub struct PlatformQuery(
     me::MeQuery,
     sessions::SessionQuery,
     services::ServiceAccountQuery,
+    roles::RoleQuery,
+    consents::ConsentQuery,
+    access::AccessQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -37,6 +43,8 @@ pub struct PlatformMutation(
     granting::GrantMutation,
     sessions::SessionMutation,
     services::ServiceAccountMutation,
+    roles::RoleMutation,
+    consents::ConsentMutation,
 );
 
 #[derive(MergedSubscription, Default)]

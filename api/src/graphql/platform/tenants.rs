@@ -3,10 +3,12 @@
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::changes::{ChangeKind, changes};
 use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
+use crate::graphql::guard::guarded;
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, at_least, call, credential, parts, permit, receipt, resume};
 use crate::graphql::scalars::{BigInt, Position};
+use crate::graphql::sight::Sight;
 use async_graphql::connection::Connection;
 use async_graphql::{ComplexObject, Context, Enum, InputObject, Json, Object, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
@@ -14,6 +16,7 @@ use daybook_app::{Call, authorize};
 use daybook_domain::personal::Personal;
 use daybook_domain::platform::tenant::{Contact, SettingKey, parse_settings};
 use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
+use daybook_domain::rules::Verdict;
 use daybook_domain::value::{Domain, Name, Reason};
 use daybook_domain::{Action, InvalidValue, PLATFORM_TENANT, SubjectId, TenantId};
 use daybook_projections::engine::Lanes;
@@ -530,11 +533,12 @@ impl TenantSubscription {
         let parts = parts(ctx)?.clone();
         let tenant = id.map_or(credential(ctx)?.tenant, TenantId);
         permit(ctx, Action::TenantRead, tenant)?;
+        let sight = Sight::of(Verdict::Always, credential(ctx)?);
         let after = match after {
             None => parts.reads.now::<Tenants>(tenant).await?,
             Some(position) => resume(ctx, tenant, position)?,
         };
-        Ok(changes::<Tenants>(parts.clone(), tenant, after).map(move |change| {
+        let changed = changes::<Tenants>(parts.clone(), tenant, after).map(move |change| {
             let change = change?;
             Ok(TenantChange {
                 position: Position(parts.opaque.position(tenant, change.tenant_position)),
@@ -542,6 +546,7 @@ impl TenantSubscription {
                 changed_fields: changed_fields(change.before.as_ref(), change.after.as_ref()),
                 node: change.after.map(Tenant::from),
             })
-        }))
+        });
+        guarded(ctx, Action::TenantRead, tenant, sight, changed)
     }
 }

@@ -7,8 +7,16 @@ use cqrs_es::DomainEvent;
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 
-fn any_roles() -> impl Strategy<Value = BTreeSet<TenantRole>> {
+fn any_built_in() -> impl Strategy<Value = BTreeSet<TenantRole>> {
     btree_set(proptest::sample::select(TenantRole::ALL), 0..3)
+}
+
+fn any_custom() -> impl Strategy<Value = BTreeSet<RoleName>> {
+    btree_set("[a-c]".prop_map(|key| RoleName::parse(&key).expect("a key")), 0..3)
+}
+
+fn any_roles() -> impl Strategy<Value = Roles> {
+    (any_built_in(), any_custom()).prop_map(|(built_in, custom)| Roles { built_in, custom })
 }
 
 fn any_command() -> impl Strategy<Value = MembershipCommand> {
@@ -25,10 +33,17 @@ fn any_command() -> impl Strategy<Value = MembershipCommand> {
 fn any_event() -> impl Strategy<Value = MembershipEvent> {
     use MembershipEvent as E;
     prop_oneof![
-        any_roles().prop_map(|roles| E::Added { account: ACCOUNT, roles }),
-        (any_roles(), any_roles()).prop_map(|(added, removed)| E::RolesChanged { added, removed }),
+        (any_built_in(), any_custom()).prop_map(|(roles, custom)| E::Added { account: ACCOUNT, roles, custom }),
+        (any_built_in(), any_built_in(), any_custom(), any_custom()).prop_map(
+            |(added, removed, custom_added, custom_removed)| E::RolesChanged {
+                added,
+                removed,
+                custom_added,
+                custom_removed
+            }
+        ),
         Just(E::Ended { reason: reason("x") }),
-        any_roles().prop_map(|roles| E::Rejoined { roles }),
+        (any_built_in(), any_custom()).prop_map(|(roles, custom)| E::Rejoined { roles, custom }),
     ]
 }
 
@@ -40,7 +55,8 @@ proptest! {
         let calls: Vec<_> = commands.into_iter().map(|command| (context(), command)).collect();
         check_calls::<Membership>(&calls, &[], |_, membership| {
             let is_member = matches!(membership, Membership::Active { .. });
-            assert_eq!(membership.roles().next().is_some(), is_member, "{membership:?}");
+            let holds_some = membership.roles().next().is_some() || membership.custom_roles().next().is_some();
+            assert_eq!(holds_some, is_member, "{membership:?}");
         });
     }
 

@@ -29,9 +29,9 @@ pub(super) fn context() -> Context {
 fn command_of(row: &str) -> MembershipCommand {
     use MembershipCommand as C;
     let roles = match row.split_once('-').map(|(_, variant)| variant) {
-        Some("same") => BTreeSet::from([Member, Viewer]),
-        Some("none") => BTreeSet::new(),
-        _ => BTreeSet::from([TenantAdmin, Viewer]),
+        Some("same") => Roles::from([Member, Viewer]),
+        Some("none") => Roles::default(),
+        _ => Roles::from([TenantAdmin, Viewer]),
     };
     match row.split('-').next() {
         Some("membership.add") => C::Add { account: ACCOUNT, roles },
@@ -43,7 +43,7 @@ fn command_of(row: &str) -> MembershipCommand {
 }
 
 fn added() -> MembershipEvent {
-    MembershipEvent::Added { account: ACCOUNT, roles: BTreeSet::from([Member, Viewer]) }
+    MembershipEvent::Added { account: ACCOUNT, roles: [Member, Viewer].into(), custom: [].into() }
 }
 
 fn history_of(column: &str) -> Vec<MembershipEvent> {
@@ -95,7 +95,12 @@ fn nobody_becomes_a_member_of_the_platforms_own_tenant() {
 
 #[test]
 fn an_event_holds_only_the_roles_that_change() {
-    let changed = MembershipEvent::RolesChanged { added: [TenantAdmin].into(), removed: [Member].into() };
+    let changed = MembershipEvent::RolesChanged {
+        added: [TenantAdmin].into(),
+        removed: [Member].into(),
+        custom_added: [].into(),
+        custom_removed: [].into(),
+    };
     testing::given::<Membership>(context(), vec![added()])
         .when(command_of("membership.changeRoles"))
         .then_expect_events(vec![changed.clone()]);
@@ -106,9 +111,47 @@ fn an_event_holds_only_the_roles_that_change() {
 #[test]
 fn who_left_holds_no_role_and_comes_back_only_with_new_ones() {
     assert_eq!(fold::<Membership>(history_of("ended")).roles().count(), 0);
-    let back = MembershipEvent::Rejoined { roles: [Viewer].into() };
+    let back = MembershipEvent::Rejoined { roles: [Viewer].into(), custom: [].into() };
     let held: Vec<_> = fold::<Membership>([history_of("ended"), vec![back]].concat()).roles().collect();
     assert_eq!(held, [Viewer]);
+}
+
+fn role(key: &str) -> RoleName {
+    RoleName::parse(key).expect("a key")
+}
+
+#[test]
+fn roles_of_the_tenants_making_come_and_go_beside_the_built_in_ones() {
+    let sales = || Roles { built_in: [].into(), custom: [role("sales")].into() };
+    let changed = MembershipEvent::RolesChanged {
+        added: [].into(),
+        removed: [Member, Viewer].into(),
+        custom_added: [role("sales")].into(),
+        custom_removed: [].into(),
+    };
+    testing::given::<Membership>(context(), vec![added()])
+        .when(MembershipCommand::ChangeRoles { roles: sales() })
+        .then_expect_events(vec![changed.clone()]);
+    let held = fold::<Membership>(vec![added(), changed.clone()]);
+    assert!(held.roles().next().is_none() && held.custom_roles().eq([&role("sales")]));
+    testing::given::<Membership>(context(), vec![added(), changed])
+        .when(MembershipCommand::ChangeRoles { roles: sales() })
+        .then_expect_events(vec![]);
+}
+
+#[test]
+fn nobody_holds_more_roles_than_can_be_overlooked() {
+    let custom = (0..=crate::rules::HELD_MAX).map(|n| role(&format!("r{n}"))).collect();
+    testing::given::<Membership>(context(), vec![added()])
+        .when(MembershipCommand::ChangeRoles { roles: Roles { built_in: [].into(), custom } })
+        .then_expect_error(MembershipError::TooManyRoles);
+}
+
+#[test]
+fn what_was_written_before_tenants_had_roles_is_read_as_ever() {
+    let old = serde_json::json!({"added": {"account": ACCOUNT, "roles": ["member", "viewer"]}});
+    assert_eq!(serde_json::from_value::<MembershipEvent>(old.clone()).expect("decodes"), added());
+    assert_eq!(serde_json::to_value(added()).expect("serializes"), old);
 }
 
 #[test]

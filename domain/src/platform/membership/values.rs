@@ -1,9 +1,11 @@
 //! The roles that a membership can carry.
 
 use crate::role::Role;
+use crate::rules::RoleName;
 use crate::value::InvalidValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A role within one tenant. There is none for the platform: a tenant cannot appoint its administrators.
@@ -31,6 +33,55 @@ impl TenantRole {
             TenantRole::TenantAdmin => "tenant_admin",
             TenantRole::Member => "member",
             TenantRole::Viewer => "viewer",
+        }
+    }
+}
+
+/// The roles of a member: built-in ones, and those of the tenant's making by their keys.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Roles {
+    #[serde(rename = "roles")]
+    pub built_in: BTreeSet<TenantRole>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub custom: BTreeSet<RoleName>,
+}
+
+impl From<BTreeSet<TenantRole>> for Roles {
+    fn from(built_in: BTreeSet<TenantRole>) -> Self {
+        Roles { built_in, custom: BTreeSet::new() }
+    }
+}
+
+impl<const N: usize> From<[TenantRole; N]> for Roles {
+    fn from(built_in: [TenantRole; N]) -> Self {
+        BTreeSet::from(built_in).into()
+    }
+}
+
+/// A role of either kind, as read models list them: `member`, or `role:sales_manager`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum HeldRole {
+    BuiltIn(TenantRole),
+    Custom(RoleName),
+}
+
+impl TryFrom<String> for HeldRole {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        match text.strip_prefix("role:") {
+            Some(key) => RoleName::parse(key).map(HeldRole::Custom),
+            None => TenantRole::parse(&text).map(HeldRole::BuiltIn),
+        }
+    }
+}
+
+impl From<HeldRole> for String {
+    fn from(role: HeldRole) -> String {
+        match role {
+            HeldRole::BuiltIn(role) => role.as_str().to_owned(),
+            HeldRole::Custom(key) => format!("role:{key}"),
         }
     }
 }

@@ -4,7 +4,8 @@ use super::super::text_enum;
 use crate::engine::{OpenedEvent, signed};
 use crate::read::ReadError;
 use chrono::{DateTime, Utc};
-use daybook_domain::platform::{MembershipEvent, TenantRole};
+use daybook_domain::platform::membership::RoleName;
+use daybook_domain::platform::{HeldRole, MembershipEvent, TenantRole};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use tokio_postgres::Row;
@@ -25,7 +26,7 @@ pub struct MemberRow {
     pub membership_id: Uuid,
     pub account_id: Uuid,
     /// None once ended.
-    pub roles: BTreeSet<TenantRole>,
+    pub roles: BTreeSet<HeldRole>,
     pub status: MemberStatus,
     /// Once ended.
     pub ended_reason: Option<String>,
@@ -58,13 +59,13 @@ pub(in super::super) const COLUMNS: &[&str] = &[
 impl MemberRow {
     /// From [`COLUMNS`].
     pub(in super::super) fn from_row(row: &Row) -> Result<Self, ReadError> {
-        let roles: Vec<&str> = row.get(3);
-        let role = |text: &&str| TenantRole::parse(text).map_err(|_| ReadError::Damaged { read_model: "members" });
+        let roles: Vec<String> = row.get(3);
+        let role = |text: String| HeldRole::try_from(text).map_err(|_| ReadError::Damaged { read_model: "members" });
         Ok(MemberRow {
             tenant_id: row.get(0),
             membership_id: row.get(1),
             account_id: row.get(2),
-            roles: roles.iter().map(role).collect::<Result<_, _>>()?,
+            roles: roles.into_iter().map(role).collect::<Result<_, _>>()?,
             status: MemberStatus::from_column(row.get(4), "members")?,
             ended_reason: row.get(5),
             version: row.get(6),
@@ -76,6 +77,11 @@ impl MemberRow {
     }
 }
 
+/// Roles of both kinds, as one column has them.
+fn held(built_in: BTreeSet<TenantRole>, custom: BTreeSet<RoleName>) -> BTreeSet<HeldRole> {
+    built_in.into_iter().map(HeldRole::BuiltIn).chain(custom.into_iter().map(HeldRole::Custom)).collect()
+}
+
 /// History is not judged, as in the aggregate.
 pub(in super::super) fn folded(
     row: Option<MemberRow>,
@@ -84,11 +90,11 @@ pub(in super::super) fn folded(
 ) -> Option<MemberRow> {
     use MembershipEvent as E;
     let mut row = match (row, happened) {
-        (row, E::Added { account, roles }) => MemberRow {
+        (row, E::Added { account, roles, custom }) => MemberRow {
             tenant_id: event.tenant.0,
             membership_id: event.stream_id,
             account_id: account.0,
-            roles,
+            roles: held(roles, custom),
             status: MemberStatus::Active,
             ended_reason: None,
             version: 0,
@@ -100,18 +106,20 @@ pub(in super::super) fn folded(
         (None, _) => return None,
         (Some(mut row), happened) => {
             match happened {
-                E::RolesChanged { added, removed } if row.status == MemberStatus::Active => {
-                    row.roles = &(&row.roles - &removed) | &added;
+                E::RolesChanged { added, removed, custom_added, custom_removed }
+                    if row.status == MemberStatus::Active =>
+                {
+                    row.roles = &(&row.roles - &held(removed, custom_removed)) | &held(added, custom_added);
                 }
                 E::Ended { reason } => {
                     row.status = MemberStatus::Ended;
                     row.ended_reason = Some(reason.as_str().to_owned());
                     row.roles.clear();
                 }
-                E::Rejoined { roles } => {
+                E::Rejoined { roles, custom } => {
                     row.status = MemberStatus::Active;
                     row.ended_reason = None;
-                    row.roles = roles;
+                    row.roles = held(roles, custom);
                 }
                 E::RolesChanged { .. } | E::Added { .. } => {}
             }

@@ -1,40 +1,10 @@
 //! Trees from what somebody asks for: bounded in every direction, and every refusal names its place in the input.
 
-use super::{Field, Filter, Pattern, Test, Value};
+use super::{CONDITIONS_MAX, DEPTH_MAX, Field, Filter, LIST_MAX, Pattern, Refused, TEXT_CHARS_MAX, Test, Value};
 use chrono::Datelike;
-use std::fmt;
 
-/// `and`, `or` and `not` inside each other.
-pub const DEPTH_MAX: usize = 6;
-/// Conditions in a tree; an object inside `and`, `or` or `not` counts as one.
-pub const CONDITIONS_MAX: usize = 64;
-/// Values of one `in` or `notIn`.
-pub const LIST_MAX: usize = 200;
-/// Characters of a text.
-pub const TEXT_CHARS_MAX: usize = 300;
 /// Years that a moment may lie in.
 const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
-
-/// Why there is no tree. Its text names the place and what to do.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub struct Refused {
-    /// Of the member at fault, e.g. `filter`, `or`, `1`, `name`, `in`.
-    pub path: Vec<String>,
-    pub reason: String,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (nth, step) in self.path.iter().enumerate() {
-            match (nth, step.bytes().all(|byte| byte.is_ascii_digit())) {
-                (_, true) => write!(f, "[{step}]")?,
-                (0, false) => write!(f, "{step}")?,
-                (_, false) => write!(f, ".{step}")?,
-            }
-        }
-        write!(f, " {}", self.reason)
-    }
-}
 
 /// Walks the input, knows where it is, and counts.
 pub struct Builder {

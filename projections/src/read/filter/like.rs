@@ -116,7 +116,7 @@ impl Pattern {
 }
 
 /// The first text after all those that begin with this, by code point; none if there is nothing after them.
-pub(super) fn after(start: &str) -> Option<String> {
+pub(crate) fn after(start: &str) -> Option<String> {
     let mut characters: Vec<char> = start.chars().collect();
     while let Some(last) = characters.pop() {
         // The next one; what lies between U+D7FF and U+E000 is no character.

@@ -9,14 +9,16 @@ mod build;
 mod like;
 mod sql;
 
-pub use build::{Asked, Builder, CONDITIONS_MAX, DEPTH_MAX, LIST_MAX, Refused, TEXT_CHARS_MAX};
+pub use build::{Asked, Builder};
+pub(crate) use like::after;
 pub use like::{Pattern, PatternError};
 pub(crate) use sql::{Parameters, borrowed, place};
 
-use chrono::{DateTime, SubsecRound, Utc};
+// What is compared, and how large it may be, is the same in filters and in the conditions of rules.
+pub use daybook_domain::condition::{CONDITIONS_MAX, DEPTH_MAX, LIST_MAX, Refused, TEXT_CHARS_MAX, Value};
+
 use std::fmt::Debug;
 use std::hash::Hash;
-use uuid::Uuid;
 
 /// A condition on rows. [`Filter::default`] holds of all.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,16 +48,6 @@ pub enum Test {
     StartsWith(String),
     /// Whether it is absent.
     IsNull(bool),
-}
-
-/// What a field is compared with. Texts are ordered by code point.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Value {
-    Flag(bool),
-    Id(Uuid),
-    Text(String),
-    At(DateTime<Utc>),
-    Whole(i64),
 }
 
 /// A field that lists can be filtered by: one that has an index.
@@ -152,6 +144,15 @@ impl<F: Field> Filter<F> {
         }
     }
 
+    /// Whether it asks anything about a field.
+    pub fn names(&self, field: F) -> bool {
+        match self {
+            Filter::And(filters) | Filter::Or(filters) => filters.iter().any(|filter| filter.names(field)),
+            Filter::Not(filter) => filter.names(field),
+            Filter::Is(of, _) => *of == field,
+        }
+    }
+
     /// Whether its SQL has one of a handful of forms, so that its statement is worth keeping.
     pub(crate) fn is_plain(&self) -> bool {
         match self {
@@ -183,42 +184,5 @@ impl Test {
             Test::StartsWith(start) => text().is_some_and(|text| text.starts_with(start.as_str())),
             Test::IsNull(wanted) => value.is_none() == *wanted,
         }
-    }
-}
-
-impl From<bool> for Value {
-    fn from(value: bool) -> Self {
-        Value::Flag(value)
-    }
-}
-
-impl From<Uuid> for Value {
-    fn from(value: Uuid) -> Self {
-        Value::Id(value)
-    }
-}
-
-impl From<String> for Value {
-    fn from(value: String) -> Self {
-        Value::Text(value)
-    }
-}
-
-impl From<&str> for Value {
-    fn from(value: &str) -> Self {
-        Value::Text(value.to_owned())
-    }
-}
-
-impl From<i64> for Value {
-    fn from(value: i64) -> Self {
-        Value::Whole(value)
-    }
-}
-
-impl From<DateTime<Utc>> for Value {
-    /// To the microsecond, as far as moments are stored.
-    fn from(value: DateTime<Utc>) -> Self {
-        Value::At(value.trunc_subsecs(6))
     }
 }
