@@ -1,6 +1,8 @@
 //! What every operation, nested field, route and export reads or changes: the permission that it needs.
 //!
-//! A new one is a line here; a test walks the schema, the routes and the verbs, and fails for whatever is missing. Printed into `schemas/access.txt`.
+//! A new one is a line here; a test walks the schema, the routes and the verbs, and fails for whatever is missing. Another one
+//! carries each operation out with that one permission and with all but that one, so that what is declared is what is
+//! enforced. Printed into `schemas/access.txt`.
 
 use daybook_domain::{Action, Role};
 
