@@ -15,6 +15,8 @@ pub enum Needs {
     OwnOr(Action),
     /// A valid credential, whatever it permits.
     Credential,
+    /// The session of an account, whatever it permits: it is about one's own.
+    Session,
     /// Nothing: it tells nothing of any tenant.
     Nothing,
     /// What only nodes of the same cluster can sign.
@@ -24,7 +26,7 @@ pub enum Needs {
 }
 
 use Action as A;
-use Needs::{Action as To, Credential, Node, Nothing, Operator, OwnOr};
+use Needs::{Action as To, Credential, Node, Nothing, Operator, OwnOr, Session};
 
 /// By root type and field.
 pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
@@ -43,14 +45,17 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("explainAccess", OwnOr(A::AccessExplain)),
             ("grant", OwnOr(A::GrantRead)),
             ("grants", OwnOr(A::GrantList)),
+            ("me", Credential),
             ("member", To(A::MembershipRead)),
             ("members", To(A::MembershipList)),
             ("module", To(A::ModuleRead)),
             ("modules", To(A::ModuleList)),
             ("myPermissions", Credential),
+            ("mySessions", Credential),
             ("role", To(A::RoleRead)),
             ("rolePresets", Credential),
             ("roles", To(A::RoleList)),
+            ("serviceAccounts", To(A::ServiceList)),
             ("tenant", To(A::TenantRead)),
             ("tenants", To(A::TenantList)),
         ],
@@ -64,12 +69,14 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("changeDeviceSite", To(A::DeviceChangeSite)),
             ("changeGrantExpiry", To(A::GrantChangeExpiry)),
             ("changeMemberRoles", To(A::MembershipChangeRoles)),
+            ("changePassword", Session),
             ("changeRole", To(A::RoleChange)),
             ("changeTenantContact", To(A::TenantChangeContact)),
             ("changeTenantPlan", To(A::TenantChangePlan)),
             ("changeTenantSettings", To(A::TenantChangeSettings)),
             ("closeTenant", To(A::TenantClose)),
             ("deactivateAccount", To(A::AccountDeactivate)),
+            ("deactivateServiceAccount", To(A::ServiceDeactivate)),
             ("decommissionDevice", To(A::DeviceDecommission)),
             ("defineRole", To(A::RoleDefine)),
             ("disableModule", To(A::ModuleDisable)),
@@ -77,12 +84,20 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("endMembership", To(A::MembershipEnd)),
             ("grantAccess", To(A::GrantGrant)),
             ("grantConsent", To(A::ConsentGrant)),
+            ("grantPlatformAdmin", To(A::AccountGrantPlatformRole)),
             ("installRoles", To(A::RoleDefine)),
+            ("issueApiKey", To(A::ServiceIssueKey)),
+            ("login", Nothing),
+            // Of the session whose token comes with it.
+            ("logout", Nothing),
             ("reactivateAccount", To(A::AccountReactivate)),
             ("recordReadings", To(A::ReadingsRecord)),
+            // Whoever has the refresh token.
+            ("refresh", Nothing),
             ("registerAccount", To(A::AccountRegister)),
             ("registerDevice", To(A::DeviceRegister)),
             ("registerModule", To(A::ModuleRegister)),
+            ("registerServiceAccount", To(A::ServiceRegister)),
             ("registerTenant", To(A::TenantRegister)),
             ("rejoinMember", To(A::MembershipRejoin)),
             ("removeRole", To(A::RoleRemove)),
@@ -92,8 +107,15 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("reopenTenant", To(A::TenantReopen)),
             ("retireModule", To(A::ModuleRetire)),
             ("revokeAccess", To(A::GrantRevoke)),
+            ("revokeAllSessions", OwnOr(A::AccountRevokeSessions)),
+            ("revokeApiKey", To(A::ServiceRevokeKey)),
             ("revokeConsent", To(A::ConsentRevoke)),
+            ("revokePlatformAdmin", To(A::AccountRevokePlatformRole)),
+            ("revokeSession", Session),
+            ("rotateApiKey", To(A::ServiceRotateKey)),
+            ("setPassword", To(A::AccountSetPassword)),
             ("suspendTenant", To(A::TenantSuspend)),
+            ("switchTenant", Session),
             ("upgradeModule", To(A::ModuleUpgrade)),
         ],
     ),
@@ -120,6 +142,11 @@ pub const FIELDS: &[(&str, &str, Needs)] = &[
 
 /// Paths that are answered over HTTP.
 pub const ROUTES: &[(&str, Needs)] = &[
+    ("/.well-known/jwks.json", Nothing),
+    ("/auth/login", Nothing),
+    ("/auth/logout", Nothing),
+    ("/auth/me", Credential),
+    ("/auth/refresh", Nothing),
     // By operation, as above.
     ("/graphql", Credential),
     ("/graphiql", Nothing),
@@ -134,6 +161,7 @@ pub const ROUTES: &[(&str, Needs)] = &[
 
 /// Verbs of the program that read or write data.
 pub const VERBS: &[(&str, Needs)] = &[
+    ("admin", Operator),
     ("backup", Operator),
     ("config", Operator),
     ("demo", Operator),
@@ -153,7 +181,7 @@ impl Needs {
     pub fn action(self) -> Option<Action> {
         match self {
             To(action) | OwnOr(action) => Some(action),
-            Credential | Nothing | Node | Operator => None,
+            Credential | Session | Nothing | Node | Operator => None,
         }
     }
 }
@@ -170,6 +198,7 @@ pub fn table() -> String {
                 (format!("{action}{own}"), roles.join(" "))
             }
             Credential => ("a credential".to_owned(), String::new()),
+            Session => ("a session".to_owned(), String::new()),
             Nothing => ("nothing".to_owned(), String::new()),
             Node => ("a node's signature".to_owned(), String::new()),
             Operator => ("the machine".to_owned(), String::new()),

@@ -203,9 +203,19 @@ async fn what_an_operation_says_it_needs_is_what_it_is_refused_without() {
         for (field, needs) in *fields {
             let document = schema.document(root, field, tenant);
             let Some(action) = needs.action() else {
-                assert_eq!(*needs, Needs::Credential, "{root}.{field}");
                 let answer = w.ask(&holder(tenant, &[]), &document, json!({})).await;
-                assert!(answer.get("errors").is_none(), "{document}: {answer}");
+                match needs {
+                    Needs::Credential => assert!(answer.get("errors").is_none(), "{document}: {answer}"),
+                    // A service has none.
+                    Needs::Session => {
+                        let empty =
+                            answer["data"][field].as_object().is_some_and(|of| of.values().all(|v| v.is_null()));
+                        assert!(code(&answer) == "FORBIDDEN" || empty, "{document}: {answer}");
+                    }
+                    // Judged by what it brings along: see `identity.rs`, `refreshing.rs` and `passwords.rs`.
+                    Needs::Nothing => assert!(["login", "logout", "refresh"].contains(field), "{root}.{field}"),
+                    _ => panic!("{root}.{field} needs {needs:?}"),
+                }
                 continue;
             };
             let ask = async |who: &Credential| {
@@ -240,8 +250,15 @@ fn every_permission_is_asked_for_somewhere() {
     let operations = OPERATIONS.iter().flat_map(|(_, fields)| fields.iter().map(|(_, needs)| *needs));
     let fields = FIELDS.iter().map(|(_, _, needs)| *needs);
     let asked: BTreeSet<Action> = operations.chain(fields).filter_map(Needs::action).collect();
-    // The operator's verb has it carried out on the node that writes.
-    let elsewhere = BTreeSet::from([Action::ProjectionSkipEvent]);
+    let elsewhere = BTreeSet::from([
+        // The operator's verb has it carried out on the node that writes.
+        Action::ProjectionSkipEvent,
+        // An account does these with its own sessions: that they are its own is the proof.
+        Action::SessionStart,
+        Action::SessionRefresh,
+        Action::SessionSwitchTenant,
+        Action::SessionEnd,
+    ]);
     let all: BTreeSet<Action> = Action::ALL.iter().copied().collect();
     assert_eq!(&all - &asked, elsewhere);
 }
