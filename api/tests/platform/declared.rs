@@ -98,6 +98,7 @@ fn well_formed(name: &str) -> Option<&'static str> {
         "email" => "\"ada@example.com\"",
         "field" => "\"device.serial\"",
         "resolutionS" => "900",
+        "scopes" => "[\"device.read\"]",
         "timeZone" => "\"Europe/Berlin\"",
         "version" => "\"1.0.0\"",
         _ => return None,

@@ -4,7 +4,7 @@ use super::accounts::AccountPayload;
 use crate::graphql::audit::door::denied;
 use crate::graphql::errors::{Code, UserError, error, internal, of_append, of_execution, with_retry};
 use crate::graphql::reads::failed;
-use crate::graphql::request::{Receipt, call, credential, parts, receipt};
+use crate::graphql::request::{Receipt, call, credential, parts, permit, receipt};
 use crate::transport::Caller;
 use async_graphql::{Context, Error, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
@@ -13,7 +13,7 @@ use daybook_app::identity::passwords::Password;
 use daybook_app::identity::{LoginError, Tokens, Unreadable, Verified};
 use daybook_domain::platform::Account as AccountAggregate;
 use daybook_domain::value::Reason;
-use daybook_domain::{AccountId, ActorKind, PLATFORM_TENANT, SessionId, TenantId};
+use daybook_domain::{AccountId, Action, ActorKind, PLATFORM_TENANT, SessionId, TenantId};
 use daybook_projections::engine::Lanes;
 use daybook_projections::platform::{account_tenants, sessions};
 use daybook_projections::{AccountTenants, ReadModel, Scope, Sessions};
@@ -344,6 +344,8 @@ impl SessionMutation {
         ctx: &Context<'_>,
         #[graphql(desc = "The account and its password.")] input: SetPasswordInput,
     ) -> Result<AccountPayload> {
+        // Before anything is said of what was sent.
+        permit(ctx, Action::AccountSetPassword, PLATFORM_TENANT)?;
         let account = AccountId(input.account);
         let call = call(ctx, input.client_mutation_id, None)?;
         let (identity, credential) = (&parts(ctx)?.identity, credential(ctx)?);
