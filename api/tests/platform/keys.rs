@@ -183,3 +183,40 @@ async fn a_socket_of_a_machine_ends_with_its_key() {
     assert_eq!((code, reason.as_str()), (4403, "The token is no longer good: connect again with a new one"));
     assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }
+
+/// Attacks 10 and 12.
+#[tokio::test]
+async fn attack_10_12_a_mutation_shows_its_caller_nothing_that_it_may_not_read() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let input = json!({ "name": "Clerk", "roles": ["TENANT_ADMIN"] });
+    let mut made = site.world.mutate(&admin(tenant), "registerServiceAccount", input, "serviceAccount { id }").await;
+    let clerk = Service { site, tenant, id: made["serviceAccount"]["id"].take() };
+    let (blind, _) = clerk.key(&["tenant.rename", "membership.changeRoles"]).await;
+    let (half, _) = clerk.key(&["membership.changeRoles", "membership.read"]).await;
+    let (seeing, _) = clerk.key(&["membership.changeRoles", "membership.read", "membership.readPerson"]).await;
+    let site = &clerk.site;
+
+    // It is done, and told to have been done.
+    let input = json!({ "id": tenant, "name": "Unseen" });
+    let renamed = site.mutate(&blind, "renameTenant", input, "position tenant { name contact { email } }").await;
+    let payload = &renamed.body["data"]["a"];
+    assert_eq!((&payload["userErrors"], &payload["tenant"]), (&json!([]), &Value::Null), "{}", renamed.body);
+    assert!(payload["position"].is_string(), "{}", renamed.body);
+
+    let change = async |key: &str, role: &str| {
+        let input = json!({ "id": ada.member, "roles": [role] });
+        site.mutate(key, "changeMemberRoles", input, "position member { roles person { email } }").await
+    };
+    let changed = change(&blind, "VIEWER").await;
+    let payload = &changed.body["data"]["a"];
+    assert!(payload["position"].is_string() && payload["member"].is_null(), "{}", changed.body);
+    let changed = change(&half, "MEMBER").await;
+    assert_eq!(changed.code(), "FORBIDDEN", "{}", changed.body);
+    let member = &changed.body["data"]["a"]["member"];
+    assert_eq!((&member["roles"], &member["person"]), (&json!(["MEMBER"]), &Value::Null), "{}", changed.body);
+    assert!(!changed.body.to_string().contains(&ada.email), "{}", changed.body);
+    let changed = change(&seeing, "VIEWER").await;
+    assert_eq!(changed.body["data"]["a"]["member"]["person"]["email"], json!(ada.email), "{}", changed.body);
+}

@@ -233,3 +233,26 @@ async fn when_too_many_log_in_at_once_the_rest_is_told_to_come_back() {
     }
     assert!(busy.iter().all(|answer| answer.code() == "UNAVAILABLE" && answer.headers.contains_key("retry-after")));
 }
+
+/// Attack 41, at the login.
+#[tokio::test]
+async fn attack_41_what_is_refused_at_the_login_is_not_repeated() {
+    let site = Site::new().await;
+    let secret = "hunter2-hunter2";
+    let email = "ada@x.example";
+    for (path, body, status) in [
+        ("/auth/login", json!({ "email": email, "password": [secret] }).to_string(), 400),
+        ("/auth/login", json!({ "email": email, "password": "x", "tenant": secret }).to_string(), 400),
+        ("/auth/login", format!("{{\"email\":\"{email}\",\"password\":\"x\",\"{secret}\":1}}"), 400),
+        ("/auth/login", format!("{{\"email\":\"{email}\",\"password\":\"{secret}\""), 400),
+        ("/auth/login", json!({ "email": secret, "password": secret }).to_string(), 401),
+        ("/auth/refresh", json!({ "refreshToken": secret }).to_string(), 401),
+        ("/auth/logout", json!({ "refreshToken": secret }).to_string(), 401),
+    ] {
+        let request = site.http.post(site.url(path)).header("content-type", "application/json").body(body);
+        let refused = Site::sent(request).await;
+        assert_eq!(refused.status, status, "{path}: {}", refused.body);
+        assert!(!refused.body.to_string().contains(secret), "{path}: {}", refused.body);
+        assert!(!format!("{:?}", refused.headers).contains(secret), "{path}");
+    }
+}

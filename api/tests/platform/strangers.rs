@@ -1,8 +1,13 @@
 //! What the platform does not show to those who may not see it.
 
 use crate::harness::{World, admin, code, credential, platform, refusals};
-use daybook_domain::{Role, TenantId};
+use crate::site::{PATIENCE, Site, text};
+use daybook_app::Credential;
+use daybook_domain::{Action, Role, TenantId};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -128,4 +133,105 @@ async fn each_role_may_what_the_permission_table_says() {
     let input = json!({ "tenant": Uuid::from_u128(98), "account": account, "roles": ["MEMBER"] });
     let nowhere = w.mutate(&platform(), "addMember", input, "").await;
     assert_eq!(refusals(&nowhere), [("TENANT_NOT_REGISTERED", json!(["input", "tenant"]))]);
+}
+
+/// Attacks 1 and 2.
+#[tokio::test]
+async fn attack_01_02_nobody_sorts_filters_or_counts_by_a_field_that_is_hidden_from_them() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let viewer = site.person(1, tenant, "VIEWER").await;
+    let tokens = site.login(&viewer).await;
+    let access = text(&tokens, "accessToken");
+    // The list is theirs to see, the people behind it are not.
+    let members = site.graphql(Some(access), "{ members { totalCount } }", json!({})).await;
+    assert_eq!(members.body["data"]["members"]["totalCount"], "1", "{}", members.body);
+    for arguments in [
+        "orderBy: { field: EMAIL }",
+        "orderBy: { field: NAME }",
+        "filter: { email: { startsWith: \"ada\" } }",
+        "filter: { not: { name: { eq: \"Ada 1\" } } }",
+        "filter: { person: { email: { eq: \"ada1@x.example\" } } }",
+    ] {
+        let query = format!("{{ members({arguments}) {{ totalCount }} }}");
+        let refused = site.graphql(Some(access), &query, json!({})).await;
+        assert_eq!(refused.code(), "BAD_USER_INPUT", "{arguments}: {}", refused.body);
+        assert_eq!(refused.body["data"]["members"], Value::Null, "{arguments}");
+    }
+    // Whether the address is there or not.
+    for email in ["ada1@x.example", "nobody@x.example"] {
+        let query = format!("{{ accounts(filter: {{ email: {{ eq: \"{email}\" }} }}) {{ totalCount }} }}");
+        let refused = site.graphql(Some(access), &query, json!({})).await;
+        assert_eq!(refused.code(), "FORBIDDEN", "{email}: {}", refused.body);
+        assert_eq!(refused.body["data"]["accounts"], Value::Null, "{email}");
+    }
+}
+
+/// Attack 13, of changes and readings; of `events` it is in `tests/events.rs`.
+#[tokio::test]
+async fn attack_13_a_subscription_asks_for_the_permission_that_a_query_asks_for() {
+    let w = World::new().await;
+    let (own, other) = (w.tenant("Own").await, w.tenant("Other").await);
+    let input = json!({ "name": "Meter", "kind": "METER", "serial": "SN 1", "resolutionS": 900, "direction": "IMPORT",
+        "maxPowerW": "40000", "site": { "name": "Mill Lane", "timeZone": "Europe/Berlin" } });
+    let device = w.mutate(&admin(other), "registerDevice", input, "device { id }").await["device"]["id"].take();
+    assert!(device.is_string(), "{device}");
+    let absent = json!(Uuid::from_u128(98));
+    let first = async |who: &Credential, query: &str, variables: Value| {
+        let mut stream = std::pin::pin!(w.schema.execute_stream(World::request(who, query, variables)));
+        let answer = tokio::time::timeout(PATIENCE, stream.next()).await.expect("an answer in time");
+        serde_json::to_value(answer.expect("an answer")).unwrap()
+    };
+    let tenants = "subscription($t: UUID) { tenantChanged(id: $t) { position node { name } } }";
+    let grants = "subscription($t: UUID) { grantChanged(tenant: $t) { position node { role } } }";
+    let readings = "subscription($t: UUID, $d: UUID!) { readings(device: $d, tenant: $t) { position } }";
+    // Another tenant's, be it there or not: the same answer.
+    for query in [tenants, grants, readings] {
+        let of = |tenant: Value| match query == readings {
+            true => json!({ "t": tenant, "d": device }),
+            false => json!({ "t": tenant }),
+        };
+        let existing = first(&admin(own), query, of(json!(other))).await;
+        assert_eq!(code(&existing), "FORBIDDEN", "{query}: {existing}");
+        assert_eq!(existing, first(&admin(own), query, of(absent.clone())).await, "{query}");
+    }
+    // Another tenant's device, as if it were one's own, looks like one that is nowhere.
+    let foreign = first(&admin(own), readings, json!({ "t": null, "d": device })).await;
+    assert_eq!(code(&foreign), "NOT_FOUND", "{foreign}");
+    assert_eq!(foreign, first(&admin(own), readings, json!({ "t": null, "d": absent })).await);
+    // One's own tenant's, without the role or outside of a key's scopes.
+    let scopes = Some(Arc::new(BTreeSet::from([Action::TenantRead])));
+    let narrow = Credential { scopes, ..admin(own) };
+    let of = |role| credential(role, TenantId(own), Uuid::from_u128(3));
+    for (who, query) in
+        [(of(Role::Member), grants), (of(Role::Viewer), grants), (narrow.clone(), grants), (narrow, readings)]
+    {
+        let refused = first(&who, query, json!({ "t": null, "d": device })).await;
+        assert_eq!(code(&refused), "FORBIDDEN", "{query}: {refused}");
+    }
+}
+
+/// Attack 23.
+#[tokio::test]
+async fn attack_23_the_past_is_read_with_the_permissions_of_now() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "TENANT_ADMIN").await;
+    let module = site.world.module(&admin(tenant), "sizing").await;
+    let granted = site.world.grant(&admin(tenant), ada.member, module, "planner").await;
+    let tokens = site.login(&ada).await;
+    let access = text(&tokens, "accessToken");
+    // A moment at which she was permitted.
+    let query = "query($p: Position!) { grants(asOf: { position: $p }) { totalCount } }";
+    let then = json!({ "p": granted["position"] });
+    let seen = site.graphql(Some(access), query, then.clone()).await;
+    assert_eq!(seen.body["data"]["grants"]["totalCount"], "1", "{}", seen.body);
+    let down = json!({ "id": ada.member, "roles": ["VIEWER"] });
+    site.world.mutate(&admin(tenant), "changeMemberRoles", down, "member { id }").await;
+    let refused = site.graphql(Some(access), query, then.clone()).await;
+    assert_eq!(refused.code(), "FORBIDDEN", "{}", refused.body);
+    assert_eq!(refused.body["data"]["grants"], Value::Null);
+    let end = json!({ "id": ada.member, "reason": "left" });
+    site.world.mutate(&admin(tenant), "endMembership", end, "member { id }").await;
+    assert_eq!(site.graphql(Some(access), query, then).await.status, 401);
 }
