@@ -220,3 +220,23 @@ async fn attack_10_12_a_mutation_shows_its_caller_nothing_that_it_may_not_read()
     let changed = change(&seeing, "VIEWER").await;
     assert_eq!(changed.body["data"]["a"]["member"]["person"]["email"], json!(ada.email), "{}", changed.body);
 }
+
+/// Attack 38, from inside.
+#[tokio::test]
+async fn attack_38_a_key_makes_no_key_that_is_good_for_more_than_itself() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let input = json!({ "name": "Clerk", "roles": ["TENANT_ADMIN"] });
+    let mut made = site.world.mutate(&admin(tenant), "registerServiceAccount", input, "serviceAccount { id }").await;
+    let clerk = Service { site, tenant, id: made["serviceAccount"]["id"].take() };
+    let (narrow, _) = clerk.key(&["service.issueKey", "service.rotateKey"]).await;
+    let (_, strong) = clerk.key(&["tenant.rename"]).await;
+    let site = &clerk.site;
+    let wide = json!({ "id": clerk.id, "scopes": ["service.issueKey", "tenant.rename"] });
+    assert_eq!(site.mutate(&narrow, "issueApiKey", wide, "key").await.code(), "FORBIDDEN");
+    let rotate = json!({ "id": clerk.id, "key": strong });
+    assert_eq!(site.mutate(&narrow, "rotateApiKey", rotate, "key").await.code(), "FORBIDDEN");
+    let same = json!({ "id": clerk.id, "scopes": ["service.issueKey"] });
+    let issued = site.mutate(&narrow, "issueApiKey", same, "key userErrors { code }").await;
+    assert!(issued.body["data"]["a"]["key"].is_string(), "{}", issued.body);
+}

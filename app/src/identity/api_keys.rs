@@ -2,12 +2,12 @@
 
 use super::secret::ApiKey;
 use super::{Identity, LoginError, Unreadable};
-use crate::authorize::{Authorized, Credential, authorize};
+use crate::authorize::{Authorized, Credential, Denied, authorize};
 use crate::executor::{Call, ExecuteError, Executed};
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::platform::service::Scope;
 use daybook_domain::platform::{Service, ServiceCommand};
-use daybook_domain::{Actor, ActorKind, ApiKeyId, Role, TenantId};
+use daybook_domain::{Action, Actor, ActorKind, ApiKeyId, Role, TenantId};
 use daybook_store::database::DatabaseError;
 use daybook_store::identity::ApiKeyRow;
 use lru::LruCache;
@@ -103,6 +103,26 @@ impl Identity {
         call: Call,
     ) -> Result<IssuedKey, KeyError> {
         let (inner, now) = (&self.inner, self.now());
+        if let Some(own) = &credential.scopes {
+            // A key makes no key that is good for more than itself. What a key is for never changes, so what is known of the
+            // old one is right, however old.
+            let wanted: Vec<Scope> = match &request {
+                KeyRequest::Issue { scopes, .. } => scopes.iter().cloned().collect(),
+                KeyRequest::Rotate { old, .. } => {
+                    let known = inner.known.get::<Service>(tenant, service).await.map_err(LoginError::from)?;
+                    let old = known.state.keys().find(|(id, _)| *id == *old).map(|(_, key)| key.scopes.clone());
+                    old.into_iter().flatten().collect()
+                }
+            };
+            let within = |scope: &Scope| scope.action().is_some_and(|action| own.contains(&action));
+            if !wanted.iter().all(within) {
+                let action = match request {
+                    KeyRequest::Issue { .. } => Action::ServiceIssueKey,
+                    KeyRequest::Rotate { .. } => Action::ServiceRotateKey,
+                };
+                return Err(LoginError::from(Denied { action }).into());
+            }
+        }
         let key = ApiKey::new(ApiKeyId(inner.system.uuid_v7()), inner.system.as_ref());
         let command = match request {
             KeyRequest::Issue { scopes, expires_at } => ServiceCommand::IssueKey { key: key.id, scopes, expires_at },
