@@ -27,6 +27,32 @@ const LOOK_ROUND: usize = 1_024;
 /// The types of streams that say who may come in and as what.
 const KINDS: &[&str] = &["session", "account", "membership", "service"];
 
+/// What was heard last of each stream. Of whom nothing is known, anything may have been heard.
+struct Versions {
+    last: LruCache<StreamKey, u64>,
+    /// How many were forgotten to make room.
+    forgotten: u64,
+}
+
+impl Versions {
+    fn raise(&mut self, key: &StreamKey, version: u64) {
+        if let Some(known) = self.last.get_mut(key) {
+            *known = (*known).max(version);
+            return;
+        }
+        self.forgotten += u64::from(self.last.len() == self.last.cap().get());
+        self.last.put(key.clone(), version);
+    }
+}
+
+/// Before a stream is read: what was heard of it, and a mark for [`Heard::read`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Due {
+    /// Nothing where it is not remembered: then what is kept of the stream proves nothing.
+    pub(super) version: Option<u64>,
+    forgotten: u64,
+}
+
 #[derive(Default)]
 struct Listeners {
     by_stream: HashMap<StreamKey, watch::Sender<u64>>,
@@ -35,7 +61,7 @@ struct Listeners {
 
 /// Shared by all who tell and all who listen.
 pub struct Heard {
-    versions: Mutex<LruCache<StreamKey, u64>>,
+    versions: Mutex<Versions>,
     listeners: Mutex<Listeners>,
     /// Whether the tail tells everything from now on; before, nothing that was read may be kept.
     following: AtomicBool,
@@ -43,13 +69,17 @@ pub struct Heard {
 
 impl Default for Heard {
     fn default() -> Self {
-        let versions = Mutex::new(LruCache::new(REMEMBERED_MAX));
-        Heard { versions, listeners: Mutex::default(), following: AtomicBool::new(false) }
+        Heard::remembering(REMEMBERED_MAX)
     }
 }
 
 impl Heard {
-    fn versions(&self) -> MutexGuard<'_, LruCache<StreamKey, u64>> {
+    fn remembering(streams: NonZeroUsize) -> Self {
+        let versions = Mutex::new(Versions { last: LruCache::new(streams), forgotten: 0 });
+        Heard { versions, listeners: Mutex::default(), following: AtomicBool::new(false) }
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Versions> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -62,19 +92,25 @@ impl Heard {
         if !KINDS.contains(&key.stream.kind) {
             return;
         }
-        {
-            let mut versions = self.versions();
-            let known = versions.get_or_insert_mut(key.clone(), || 0);
-            *known = (*known).max(version);
-        }
+        self.versions().raise(key, version);
         if let Some(listeners) = self.listeners().by_stream.get(key) {
             listeners.send_if_modified(|known| std::mem::replace(known, version.max(*known)) < version);
         }
     }
 
-    /// How many events a stream has at least.
-    pub(super) fn version(&self, key: &StreamKey) -> u64 {
-        self.versions().get(key).copied().unwrap_or_default()
+    /// How many events a stream has at least, if that is remembered.
+    pub(super) fn due(&self, key: &StreamKey) -> Due {
+        let mut versions = self.versions();
+        Due { version: versions.last.get(key).copied(), forgotten: versions.forgotten }
+    }
+
+    /// A stream was read, to this version, after that look: from now on it is remembered.
+    pub(super) fn read(&self, key: &StreamKey, version: u64, since: Due) {
+        let mut versions = self.versions();
+        // What was told of it meanwhile may be what was forgotten.
+        if versions.forgotten == since.forgotten {
+            versions.raise(key, version);
+        }
     }
 
     pub(super) fn is_following(&self) -> bool {
@@ -156,7 +192,27 @@ mod tests {
         heard.tell(&key(1), 2);
         heard.tell(&key(1), 1);
         assert!(!one.has_changed().expect("open"));
-        assert_eq!((heard.version(&key(1)), heard.version(&key(2)), heard.version(&key(3))), (2, 5, 0));
+        assert_eq!([1, 2, 3].map(|n| heard.due(&key(n)).version), [Some(2), Some(5), None]);
+    }
+
+    #[test]
+    fn what_was_told_and_forgotten_is_not_known_rather_than_nothing() {
+        let heard = Heard::remembering(NonZeroUsize::new(3).unwrap());
+        let early = heard.due(&key(1));
+        heard.read(&key(1), 1, early);
+        assert_eq!(heard.due(&key(1)).version, Some(1));
+        // It ends, and many others are heard of.
+        heard.tell(&key(1), 2);
+        for n in 2..=4 {
+            heard.tell(&key(n), 1);
+        }
+        assert_eq!(heard.due(&key(1)).version, None, "whatever is kept of it must be read again");
+        // Somebody has read it before its end was told, and is late.
+        heard.read(&key(1), 1, early);
+        assert_eq!(heard.due(&key(1)).version, None, "its end may be what was forgotten");
+        let late = heard.due(&key(1));
+        heard.read(&key(1), 2, late);
+        assert_eq!(heard.due(&key(1)).version, Some(2));
     }
 
     #[test]

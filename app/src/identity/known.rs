@@ -45,11 +45,12 @@ impl Known {
         for _ in 0..ATTEMPTS_MAX {
             // Before the look: what is read before the tail is followed may change without a word.
             let following = self.heard.is_following();
-            let due = self.heard.version(&key);
+            let due = self.heard.due(&key);
             // Of another epoch, an event may have been replaced by another one of its number.
             let epoch = self.executor.journal().epoch();
             let kept = self.cache.get::<A>(&key).filter(|kept| epoch.is_none_or(|epoch| kept.seen.epoch == epoch));
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.version >= due && following) {
+            let is_due = |kept: &Arc<Cached<A>>| due.version.is_some_and(|version| kept.version >= version);
+            if let Some(kept) = kept.as_ref().filter(|kept| is_due(kept) && following) {
                 return Ok(kept.clone());
             }
             let (state, version) = kept.map(|kept| (kept.state.clone(), kept.version)).unwrap_or_default();
@@ -61,8 +62,9 @@ impl Known {
             let fresh = Arc::new(self.executor.folded::<A, Infallible>(state, version, loaded).await?);
             if following {
                 self.cache.put(key.clone(), fresh.clone());
+                self.heard.read(&key, fresh.version, due);
             }
-            if fresh.version >= self.heard.version(&key) {
+            if self.heard.due(&key).version.is_none_or(|version| fresh.version >= version) {
                 return Ok(fresh);
             }
             read = Some(fresh);
