@@ -40,6 +40,9 @@ const TENANT_NAME: header::HeaderName = header::HeaderName::from_static(TENANT_H
 const SUBSCRIBE: &str = "A subscription comes by POST with `Accept: text/event-stream`, or by WebSocket with the \
      subprotocol `graphql-transport-ws`";
 
+/// Bytes of a body of somebody who has no credential yet: a login is short, and memory is lent to strangers.
+const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
+
 /// A request that is turned away before its document is looked at.
 struct Refusal {
     status: StatusCode,
@@ -236,6 +239,7 @@ async fn serve_openly<E: Executor, A: Authenticate>(
     correlation: &CorrelationId,
 ) -> Result<Response, Refusal> {
     let limits = &transport.settings.limits;
+    let limits = &super::Limits { body_bytes_max: limits.body_bytes_max.min(OPEN_BODY_BYTES_MAX), ..limits.clone() };
     let Some(format) = accepted.format else { return Err(unauthenticated()) };
     check_body_type(&parts.headers).map_err(|_| unauthenticated())?;
     let params = Params::from_json(&read(&parts.headers, body, limits).await?).map_err(|_| unauthenticated())?;

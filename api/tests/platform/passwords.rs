@@ -256,3 +256,20 @@ async fn attack_41_what_is_refused_at_the_login_is_not_repeated() {
         assert!(!format!("{:?}", refused.headers).contains(secret), "{path}");
     }
 }
+
+/// Attack 26, of strangers.
+#[tokio::test]
+async fn attack_26_a_stranger_sends_no_large_body() {
+    let site = Site::new().await;
+    let login = |padding: usize| {
+        let query = format!(
+            "mutation {{ login(input: {{ email: \"a@x.example\", password: \"x\" }}) {{ __typename }} }}{}",
+            " ".repeat(padding)
+        );
+        site.http.post(site.url("/graphql")).json(&json!({ "query": query }))
+    };
+    let large = Site::sent(login(20_000)).await;
+    assert_eq!((large.status, large.code()), (413, "LIMIT_EXCEEDED"), "{}", large.body);
+    let small = Site::sent(login(1_000)).await;
+    assert_eq!(small.code(), "UNAUTHENTICATED", "{}", small.body);
+}
