@@ -11,5 +11,7 @@ mod people;
 mod refreshing;
 mod rules;
 mod site;
+mod sockets;
 mod stale;
 mod strangers;
+mod suspended;
