@@ -164,8 +164,9 @@ fn renamed(stream: Uuid) -> Value {
 
 const NODE: &str = "eventType sealed erased ip truncated changes { path old new erased }";
 
+/// Who may see whom accounts are of, which a tenant's administrator may not.
 fn auditor() -> Credential {
-    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::TenantAdmin], None)
+    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::PlatformAdmin], None)
 }
 
 async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {

@@ -15,3 +15,4 @@ mod sockets;
 mod stale;
 mod strangers;
 mod suspended;
+mod trail;
