@@ -1,6 +1,7 @@
 //! The platform as clients of the API meet it: people, modules, and who may use what.
 
 mod declared;
+mod energy;
 mod grants;
 mod harness;
 mod identity;
@@ -9,6 +10,7 @@ mod keys;
 mod passwords;
 mod people;
 mod refreshing;
+mod repeats;
 mod rules;
 mod site;
 mod sockets;
