@@ -5,6 +5,7 @@
 use crate::logs::LogFormat;
 use chrono::TimeDelta;
 use clap::Args;
+use daybook_api::graphql::introspection::Introspection;
 use daybook_api::transport::{Network, RateLimits, StrangerLimits};
 use daybook_app::Credential;
 use daybook_app::identity::IdentityOptions;
@@ -66,6 +67,10 @@ pub struct Serving {
     /// The same of one address [default: 100]
     #[arg(long, env = "DAYBOOK_STRANGERS_PER_ADDRESS", value_name = "SOCKETS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub strangers_per_address: Option<u32>,
+    /// Who may ask for the schema and is told what a misspelt name may mean: `permitted` (by `schema.read`), `members`, `nobody`
+    /// [default: permitted]
+    #[arg(long, env = "DAYBOOK_INTROSPECTION", value_name = "WHO")]
+    pub introspection: Option<Introspection>,
     /// A NATS server with JetStream that gets the public events, e.g. nats://127.0.0.1:4222 [default: none]
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: Option<String>,
@@ -127,6 +132,11 @@ impl Serving {
         }
     }
 
+    /// Who may ask what there is.
+    pub fn introspection(&self, file: &File) -> Introspection {
+        self.introspection.or(file.introspection).unwrap_or_default()
+    }
+
     /// Where the public events go, if anywhere.
     pub fn nats(&self, file: &File) -> Option<RelayOptions> {
         let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
@@ -169,6 +179,8 @@ pub struct File {
     pub strangers: Option<NonZeroU32>,
     /// As `--strangers-per-address`.
     pub strangers_per_address: Option<NonZeroU32>,
+    /// As `--introspection`.
+    pub introspection: Option<Introspection>,
     /// As `--nats-url`.
     pub nats_url: Option<String>,
     /// As `--nats-credentials`.

@@ -226,6 +226,7 @@ impl Server {
             audit: AuditParts { sealer, access: access.clone() },
             recent: recent.clone(),
             tails: Default::default(),
+            introspection: serving.introspection(&settled.file),
             system: system.clone(),
         });
         let relaying = match nats {

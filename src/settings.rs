@@ -67,6 +67,7 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
         rate_per_tenant,
         strangers,
         strangers_per_address,
+        introspection,
         ..
     } = file;
     let stranger = serving.strangers(file);
@@ -108,6 +109,12 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
             "DAYBOOK_STRANGERS_PER_ADDRESS",
             stranger.per_address_max.to_string(),
             strangers_per_address.is_some(),
+        ),
+        setting(
+            "introspection",
+            "DAYBOOK_INTROSPECTION",
+            serving.introspection(file).as_str().to_owned(),
+            introspection.is_some(),
         ),
         setting(
             "nats_url",

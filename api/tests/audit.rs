@@ -95,6 +95,7 @@ impl Setting {
             audit: AuditParts { sealer: reads, access },
             recent,
             tails: Default::default(),
+            introspection: Default::default(),
             system: system(),
         };
         Setting { _server: server, superuser, journal, sealer: writes, projections, parts: Some(parts), _keys: keys }

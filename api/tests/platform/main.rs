@@ -6,6 +6,7 @@ mod grants;
 mod harness;
 mod identity;
 mod ingest;
+mod introspection;
 mod keys;
 mod passwords;
 mod people;
