@@ -3,6 +3,7 @@
 mod declared;
 mod energy;
 mod grants;
+mod guarded;
 mod harness;
 mod identity;
 mod ingest;
