@@ -5,7 +5,8 @@
 use crate::logs::LogFormat;
 use chrono::TimeDelta;
 use clap::Args;
-use daybook_api::transport::{Network, RateLimits};
+use daybook_api::graphql::introspection::Introspection;
+use daybook_api::transport::{Network, RateLimits, StrangerLimits};
 use daybook_app::Credential;
 use daybook_app::identity::IdentityOptions;
 use daybook_bus::RelayOptions;
@@ -60,6 +61,16 @@ pub struct Serving {
     /// Requests per second of all that work in one tenant [default: 5000]
     #[arg(long, env = "DAYBOOK_RATE_PER_TENANT", value_name = "REQUESTS")]
     pub rate_per_tenant: Option<u32>,
+    /// WebSockets that may be open without having said who they are [default: 1000]
+    #[arg(long, env = "DAYBOOK_STRANGERS", value_name = "SOCKETS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub strangers: Option<u32>,
+    /// The same of one address [default: 100]
+    #[arg(long, env = "DAYBOOK_STRANGERS_PER_ADDRESS", value_name = "SOCKETS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub strangers_per_address: Option<u32>,
+    /// Who may ask for the schema and is told what a misspelt name may mean: `permitted` (by `schema.read`), `members`, `nobody`
+    /// [default: permitted]
+    #[arg(long, env = "DAYBOOK_INTROSPECTION", value_name = "WHO")]
+    pub introspection: Option<Introspection>,
     /// A NATS server with JetStream that gets the public events, e.g. nats://127.0.0.1:4222 [default: none]
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: Option<String>,
@@ -106,6 +117,26 @@ impl Serving {
         }
     }
 
+    /// How many sockets may be open without having said who they are; at least one.
+    pub fn strangers(&self, file: &File) -> StrangerLimits {
+        let limit = |flag: Option<u32>, file: Option<NonZeroU32>, default| {
+            flag.or(file.map(NonZeroU32::get)).unwrap_or(default)
+        };
+        StrangerLimits {
+            sockets_max: limit(self.strangers, file.strangers, StrangerLimits::SOCKETS_MAX),
+            per_address_max: limit(
+                self.strangers_per_address,
+                file.strangers_per_address,
+                StrangerLimits::PER_ADDRESS_MAX,
+            ),
+        }
+    }
+
+    /// Who may ask what there is.
+    pub fn introspection(&self, file: &File) -> Introspection {
+        self.introspection.or(file.introspection).unwrap_or_default()
+    }
+
     /// Where the public events go, if anywhere.
     pub fn nats(&self, file: &File) -> Option<RelayOptions> {
         let url = |url: &Option<String>| url.clone().filter(|url| !url.is_empty());
@@ -144,6 +175,12 @@ pub struct File {
     pub rate_per_account: Option<u32>,
     /// As `--rate-per-tenant`.
     pub rate_per_tenant: Option<u32>,
+    /// As `--strangers`.
+    pub strangers: Option<NonZeroU32>,
+    /// As `--strangers-per-address`.
+    pub strangers_per_address: Option<NonZeroU32>,
+    /// As `--introspection`.
+    pub introspection: Option<Introspection>,
     /// As `--nats-url`.
     pub nats_url: Option<String>,
     /// As `--nats-credentials`.

@@ -226,6 +226,7 @@ impl Server {
             audit: AuditParts { sealer, access: access.clone() },
             recent: recent.clone(),
             tails: Default::default(),
+            introspection: serving.introspection(&settled.file),
             system: system.clone(),
         });
         let relaying = match nats {
@@ -241,7 +242,7 @@ impl Server {
         let fixed = tokens(settled, more, system.as_ref())?;
         let tokens = Arc::new(Watched::new(Tokens { fixed, identity: identity.clone() }, access.clone()));
         let ids = system.clone();
-        let sockets = transport::Sockets::new(10_000).per_caller(5_000);
+        let sockets = transport::Sockets::new(10_000).per_caller(5_000).strangers(serving.strangers(&settled.file));
         let origins = origins(&serving.origins(&settled.file));
         let rates = transport::Rates::new(serving.rates(&settled.file));
         let settings = transport::Settings {

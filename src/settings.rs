@@ -61,7 +61,16 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
     };
     let File { data_dir, database_url, listen, log, log_format, origins, trusted_proxies, tokens, .. } = file;
     let File { advertise, nats_url, nats_credentials, nats_stream, identity, .. } = file;
-    let File { rate_per_address, rate_per_account, rate_per_tenant, .. } = file;
+    let File {
+        rate_per_address,
+        rate_per_account,
+        rate_per_tenant,
+        strangers,
+        strangers_per_address,
+        introspection,
+        ..
+    } = file;
+    let stranger = serving.strangers(file);
     let rates = serving.rates(file);
     let rate = |limit: Option<NonZeroU32>| limit.map_or("(none)".to_owned(), |rate| rate.to_string());
     let relay = serving.nats(file);
@@ -94,6 +103,19 @@ pub fn effective(settled: &Settled, serving: &Serving, matches: &[&ArgMatches]) 
         setting("rate_per_address", "DAYBOOK_RATE_PER_ADDRESS", rate(rates.per_address), rate_per_address.is_some()),
         setting("rate_per_account", "DAYBOOK_RATE_PER_ACCOUNT", rate(rates.per_account), rate_per_account.is_some()),
         setting("rate_per_tenant", "DAYBOOK_RATE_PER_TENANT", rate(rates.per_tenant), rate_per_tenant.is_some()),
+        setting("strangers", "DAYBOOK_STRANGERS", stranger.sockets_max.to_string(), strangers.is_some()),
+        setting(
+            "strangers_per_address",
+            "DAYBOOK_STRANGERS_PER_ADDRESS",
+            stranger.per_address_max.to_string(),
+            strangers_per_address.is_some(),
+        ),
+        setting(
+            "introspection",
+            "DAYBOOK_INTROSPECTION",
+            serving.introspection(file).as_str().to_owned(),
+            introspection.is_some(),
+        ),
         setting(
             "nats_url",
             "NATS_URL",

@@ -118,8 +118,12 @@ async fn asks(server: &Server, token: &str) -> (u16, Value) {
 
 /// Waits until a token is refused.
 async fn refused(server: &Server, token: &str) {
+    refused_with(server, token, 401).await;
+}
+
+async fn refused_with(server: &Server, token: &str, status: u16) {
     let since = Instant::now();
-    while asks(server, token).await.0 != 401 {
+    while asks(server, token).await.0 != status {
         assert!(since.elapsed() < PATIENCE, "still let in: {}", server.log_tail());
     }
 }
@@ -180,5 +184,38 @@ async fn a_key_that_is_revoked_on_one_node_is_refused_by_the_other_within_a_seco
         eprintln!("the key was refused after {:.0?}", since.elapsed());
         assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
         assert_eq!(asks(here, key).await.0, 401);
+    }
+}
+
+#[tokio::test]
+async fn attack_16_a_tenant_that_is_suspended_on_one_node_reads_nothing_on_the_other_within_a_second() {
+    let scene = Scene::new().await;
+    let made = mutate(&scene.first, "registerTenant", json!({ "name": "Acme", "plan": "FREE" }), "tenant { id }").await;
+    let tenant = &made["tenant"]["id"];
+    let input = json!({ "tenant": tenant, "name": "Meter reader", "roles": ["MEMBER"] });
+    let made = mutate(&scene.first, "registerServiceAccount", input, "serviceAccount { id }").await;
+    let input = json!({ "tenant": tenant, "id": made["serviceAccount"]["id"], "scopes": ["tenant.read"] });
+    let made = mutate(&scene.first, "issueApiKey", input, "key").await;
+    let key = made["key"].as_str().unwrap();
+    for (here, there) in [(&scene.first, &scene.second), (&scene.second, &scene.first)] {
+        assert_eq!(asks(there, key).await.0, 200);
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let request = client.post(there.graphql_url()).bearer_auth(key).header("accept", "text/event-stream");
+        let query = json!({ "query": "subscription { tenantChanged { position } }" });
+        let mut stream = request.json(&query).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        mutate(here, "suspendTenant", json!({ "id": tenant, "reason": "unpaid" }), "position").await;
+        let since = Instant::now();
+        let over = async { while stream.chunk().await.ok().flatten().is_some() {} };
+        tokio::time::timeout(PATIENCE, over).await.expect("the stream ends");
+        let stream_took = since.elapsed();
+        refused_with(there, key, 403).await;
+        eprintln!("the stream ended after {stream_took:.0?}, requests were refused after {:.0?}", since.elapsed());
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+        mutate(here, "reopenTenant", json!({ "id": tenant }), "position").await;
+        let since = Instant::now();
+        while asks(there, key).await.0 != 200 {
+            assert!(since.elapsed() < PATIENCE, "still shut: {}", there.log_tail());
+        }
     }
 }

@@ -189,6 +189,7 @@ impl<A: Authenticate<Credential = Credential>> Auth<A> {
         let token = bearer(headers).ok_or_else(unknown)?;
         let credential = self.authenticate.authenticate(token).await.map_err(|why| match why {
             NotAuthenticated::Unknown => unknown(),
+            NotAuthenticated::Shut(shut) => Problem::new(StatusCode::FORBIDDEN, shut.code(), shut.to_string()),
             NotAuthenticated::Unavailable => {
                 let detail = "who you are cannot be told at the moment: try again";
                 let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail);
@@ -291,7 +292,7 @@ impl Problem {
         };
         let status = match code {
             code::UNAUTHENTICATED => StatusCode::UNAUTHORIZED,
-            code::FORBIDDEN => StatusCode::FORBIDDEN,
+            code::FORBIDDEN | "TENANT_SUSPENDED" | "TENANT_CLOSED" => StatusCode::FORBIDDEN,
             code::RATE_LIMITED => StatusCode::TOO_MANY_REQUESTS,
             code::UNAVAILABLE | "STALE" => StatusCode::SERVICE_UNAVAILABLE,
             code::BAD_USER_INPUT => StatusCode::BAD_REQUEST,

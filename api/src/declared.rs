@@ -140,6 +140,10 @@ pub const FIELDS: &[(&str, &str, Needs)] = &[
     ("Tenant", "contact", To(A::TenantReadContact)),
 ];
 
+/// What tells of the API itself, unless `--introspection` says otherwise.
+pub const INTROSPECTION: &[(&str, &str, Needs)] =
+    &[("Query", "__schema", To(A::SchemaRead)), ("Query", "__type", To(A::SchemaRead))];
+
 /// Paths that are answered over HTTP.
 pub const ROUTES: &[(&str, Needs)] = &[
     ("/.well-known/jwks.json", Nothing),
@@ -212,7 +216,7 @@ pub fn table() -> String {
             line(format!("{root}.{field}"), *needs);
         }
     }
-    for (parent, field, needs) in FIELDS {
+    for (parent, field, needs) in FIELDS.iter().chain(INTROSPECTION) {
         line(format!("{parent}.{field}"), *needs);
     }
     for (path, needs) in ROUTES {

@@ -19,8 +19,8 @@ pub use rows::ROW_BYTES_MAX;
 use crate::graphql::Parts;
 use crate::graphql::audit::door::count_ingest;
 use crate::transport::{
-    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, NotAuthenticated, Rates, bearer,
-    command_id, idempotency_key, is_for,
+    Authenticate, CORRELATION_HEADER, Caller, CorrelationId, IDEMPOTENCY_HEADER, Rates, bearer, command_id,
+    idempotency_key, is_for,
 };
 use answer::{Problem, done};
 use axum::Router;
@@ -30,13 +30,14 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use daybook_app::energy::Recording;
-use daybook_app::{Call, Credential};
-use daybook_domain::TenantId;
+use daybook_app::{Call, Credential, verdict};
+use daybook_domain::{Action, TenantId};
 use futures_util::StreamExt;
 use rows::Rows;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// The path.
@@ -59,6 +60,17 @@ impl Default for Limits {
     fn default() -> Self {
         Limits { body_bytes_max: 64 << 20, rows_max: 1_000_000, calls_max: 16, idle_max: Duration::from_secs(30) }
     }
+}
+
+/// How long what a caller may do is taken for known while a body comes.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Who sends a body, as they were when it was asked about last.
+struct Asked<'a> {
+    token: &'a str,
+    credential: &'a Credential,
+    tenant: TenantId,
+    at: Instant,
 }
 
 struct Endpoint<A> {
@@ -131,10 +143,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         }
         let headers = &parts.headers;
         let token = bearer(headers).ok_or_else(Problem::unauthenticated)?;
-        let credential = self.authenticate.authenticate(token).await.map_err(|why| match why {
-            NotAuthenticated::Unknown => Problem::unauthenticated(),
-            NotAuthenticated::Unavailable => Problem::unknown_for_now(),
-        })?;
+        let credential = self.authenticate.authenticate(token).await.map_err(Problem::not_authenticated)?;
         if !is_for(headers, A::tenant(&credential)) {
             return Err(Problem::foreign_tenant());
         }
@@ -162,7 +171,8 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             count_ingest(&self.parts.audit.access, &credential, tenant, &failure);
             Problem::ingest(failure)
         })?;
-        let received = self.receive(body, &mut rows, &mut recording).await;
+        let asked = Asked { token, credential: &credential, tenant, at: Instant::now() };
+        let received = self.receive(body, &mut rows, &mut recording, asked).await;
         let outcome = match received {
             // Where it stopped depends on more than what was sent: a repeat would make other parts.
             Err(problem) if !problem.is_of_the_content() => {
@@ -188,6 +198,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         body: &mut BodyDataStream,
         rows: &mut Rows,
         recording: &mut Recording,
+        mut asked: Asked<'_>,
     ) -> Result<(), Problem> {
         let mut bytes = 0u64;
         loop {
@@ -200,6 +211,7 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
             if bytes > self.limits.body_bytes_max {
                 return Err(self.too_large());
             }
+            self.ask_again(&mut asked).await?;
             let fed = rows.feed(&chunk);
             self.record(rows, recording).await?;
             fed.map_err(Problem::of_the_content)?;
@@ -207,6 +219,23 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         let ended = rows.end();
         self.record(rows, recording).await?;
         ended.map_err(Problem::of_the_content)
+    }
+
+    /// A body may come for hours: whoever is put out meanwhile, or may record something else, records no more of it.
+    async fn ask_again(&self, asked: &mut Asked<'_>) -> Result<(), Problem> {
+        if asked.at.elapsed() < ASK_AGAIN {
+            return Ok(());
+        }
+        asked.at = Instant::now();
+        let now = self.authenticate.authenticate(asked.token).await.map_err(Problem::not_authenticated)?;
+        let now = self.parts.rules.complete(now).await.map_err(Problem::rules)?;
+        let of = |credential: &Credential| {
+            (verdict(credential, Action::ReadingsRecord, asked.tenant), credential.actor, credential.tenant)
+        };
+        match of(&now) == of(asked.credential) {
+            true => Ok(()),
+            false => Err(Problem::changed()),
+        }
     }
 
     /// Hands on the rows that were read so far.

@@ -305,6 +305,10 @@ pub fn router(metrics: Metrics, sources: Sources) -> Router {
             let sockets = sources.sockets.clone();
             Arc::new(move || lossy(u64::try_from(sockets.open()).unwrap_or(u64::MAX)))
         }),
+        ("sockets_of_strangers", "WebSockets that have not said yet who they are", {
+            let sockets = sources.sockets.clone();
+            Arc::new(move || lossy(u64::try_from(sockets.open_of_strangers()).unwrap_or(u64::MAX)))
+        }),
     ];
     for (name, help, read) in gauges {
         metrics.gauge(name, help, move || read());

@@ -2,7 +2,7 @@
 
 use crate::transport::{Authenticate, NotAuthenticated, Stirred};
 use daybook_app::Credential;
-use daybook_app::identity::Identity;
+use daybook_app::identity::{Identity, Unreadable};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -31,20 +31,24 @@ pub struct Tokens {
     pub identity: Identity,
 }
 
+fn unavailable(error: Unreadable) -> NotAuthenticated {
+    tracing::warn!(error = %error, "a token could not be looked at");
+    NotAuthenticated::Unavailable
+}
+
 impl Authenticate for Tokens {
     type Credential = Credential;
 
     async fn authenticate(&self, bearer: &str) -> Result<Credential, NotAuthenticated> {
-        if let Some(credential) = self.fixed.of(bearer) {
-            return Ok(credential);
-        }
-        match self.identity.credential(bearer).await {
-            Ok(Some(credential)) => Ok(credential),
-            Ok(None) => Err(NotAuthenticated::Unknown),
-            Err(error) => {
-                tracing::warn!(error = %error, "a token could not be looked at");
-                Err(NotAuthenticated::Unavailable)
-            }
+        let known = match self.fixed.of(bearer) {
+            Some(credential) => Ok(Some(credential)),
+            None => self.identity.credential(bearer).await,
+        };
+        let credential = known.map_err(unavailable)?.ok_or(NotAuthenticated::Unknown)?;
+        // Of every kind of token alike.
+        match self.identity.shut(credential.tenant).await.map_err(unavailable)? {
+            None => Ok(credential),
+            Some(shut) => Err(NotAuthenticated::Shut(shut)),
         }
     }
 
@@ -57,7 +61,10 @@ impl Authenticate for Tokens {
     }
 
     fn stirred(&self, bearer: &str) -> Stirred {
-        Box::pin(self.identity.stirred(bearer))
+        match self.fixed.of(bearer) {
+            Some(credential) => Box::pin(self.identity.tenant_stirred(credential.tenant)),
+            None => Box::pin(self.identity.stirred(bearer)),
+        }
     }
 
     fn is_same(one: &Credential, other: &Credential) -> bool {

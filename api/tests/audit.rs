@@ -95,6 +95,7 @@ impl Setting {
             audit: AuditParts { sealer: reads, access },
             recent,
             tails: Default::default(),
+            introspection: Default::default(),
             system: system(),
         };
         Setting { _server: server, superuser, journal, sealer: writes, projections, parts: Some(parts), _keys: keys }
@@ -164,8 +165,9 @@ fn renamed(stream: Uuid) -> Value {
 
 const NODE: &str = "eventType sealed erased ip truncated changes { path old new erased }";
 
+/// Who may see whom accounts are of, which a tenant's administrator may not.
 fn auditor() -> Credential {
-    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::TenantAdmin], None)
+    Credential::new(Actor { id: ACTOR, kind: ActorKind::Account }, TENANT, vec![Role::PlatformAdmin], None)
 }
 
 async fn page(schema: &DaybookSchema, first: u32) -> Vec<Value> {

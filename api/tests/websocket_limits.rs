@@ -7,7 +7,7 @@ mod toy;
 use std::{sync::atomic::Ordering::SeqCst, time::Duration};
 
 use axum::http::{Request, StatusCode};
-use daybook_api::transport::{OriginPolicy, Sockets};
+use daybook_api::transport::{OriginPolicy, Sockets, StrangerLimits};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use socket::{PATIENCE, Socket, handshake, start, until};
@@ -93,6 +93,52 @@ async fn more_sockets_than_allowed_get_503() {
     drop(socket);
     timeout(PATIENCE, server.sockets.closed()).await.unwrap();
     Socket::ready(&server).await;
+}
+
+/// Attack 27: sockets that never say who they are.
+#[tokio::test]
+async fn attack_27_sockets_that_never_say_who_they_are_take_no_place_of_those_who_do() {
+    let strangers = StrangerLimits { sockets_max: 2, per_address_max: 100 };
+    let mut setup = Setup { sockets: Sockets::new(4).strangers(strangers), ..Setup::default() };
+    setup.limits.socket.init_timeout = Duration::from_secs(2);
+    let server = serve(setup).await.unwrap();
+    let mut known = Socket::ready(&server).await;
+    let mut silent = [Socket::open(&server).await, Socket::open(&server).await];
+    assert_eq!((server.sockets.open(), server.sockets.open_of_strangers()), (3, 2));
+    assert_eq!(refused(handshake(&server)).await, StatusCode::SERVICE_UNAVAILABLE);
+    // Whoever is known goes on, and comes in: the places of the known are all there.
+    known.subscribe("a", "{ caller }").await;
+    assert_eq!(known.hear().await["type"], "next");
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(server.url()).bearer_auth(TOKEN).header("accept", "text/event-stream");
+        let stream = request.json(&json!({ "query": "subscription { silence }" })).send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        streams.push(stream);
+    }
+    for socket in &mut silent {
+        assert_eq!(socket.closed().await.0, 4408);
+    }
+    drop(silent);
+    until_open(&server, 4).await;
+    // Now the places of the known are taken, and a stranger would wait for nothing.
+    assert_eq!(server.sockets.open_of_strangers(), 0);
+    assert_eq!(refused(handshake(&server)).await, StatusCode::SERVICE_UNAVAILABLE);
+    drop(streams);
+    until_open(&server, 1).await;
+    Socket::ready(&server).await;
+}
+
+/// Attack 27: the last place was taken between the handshake and the first word.
+#[tokio::test]
+async fn a_socket_that_says_who_it_is_and_finds_all_places_taken_is_closed_with_1013() {
+    let server = serve(Setup { sockets: Sockets::new(1), ..Setup::default() }).await.unwrap();
+    let mut late = Socket::open(&server).await;
+    let _known = Socket::ready(&server).await;
+    late.say(json!({ "type": "connection_init", "payload": { "Authorization": format!("Bearer {TOKEN}") } })).await;
+    let (code, reason) = late.closed().await;
+    assert!(code == 1013 && reason.contains("again later"), "{code} {reason}");
 }
 
 #[tokio::test]

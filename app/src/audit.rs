@@ -146,7 +146,13 @@ fn readings(event: &RecordedEvent, payload: &str) -> Vec<Change> {
         ("last", json!(last.map(|row| row.start))),
     ]
     .into_iter()
-    .map(|(name, new)| Change { path: vec![name.to_owned()], old: None, new: Some(new), erased: false })
+    .map(|(name, new)| Change {
+        path: vec![name.to_owned()],
+        old: None,
+        new: Some(new),
+        erased: false,
+        personal: false,
+    })
     .collect()
 }
 

@@ -1,7 +1,7 @@
 //! What callers hold: the roles of a tenant's making, and consents of other tenants, read from the journal and remembered.
 //!
 //! What several roles come to is worked out once for everybody who holds the same roles in the same versions. What is remembered is
-//! forgotten when the journal says that a membership, a role or a consent has changed, on every node; whoever must know at once
+//! forgotten when the journal says that a membership, a role, a consent or a tenant has changed, on every node; whoever must know at once
 //! (a subscription) waits for [`Rules::changed`]. Refuses to answer from memory that may be older than what it was told.
 
 mod held;
@@ -11,6 +11,7 @@ use crate::executor::{ExecuteError, Executor};
 use daybook_domain::platform::consent::{Consent, ConsentError, ConsentOf, consent_id};
 use daybook_domain::platform::membership::{Membership, MembershipError, RoleName, membership_id};
 use daybook_domain::platform::role::{DefinedRole, RoleError, role_id};
+use daybook_domain::platform::tenant::{Tenant, TenantError};
 use daybook_domain::rules::{Permissions, RoleRules, Verdict, find};
 use daybook_domain::{AccountId, Action, ActorKind, EventSourced, PLATFORM_TENANT, Role, TenantId};
 use daybook_store::journal::recent::Recent;
@@ -156,7 +157,12 @@ impl Rules {
             Some(consent) => consent,
             None => {
                 let since = self.held.since(customer);
-                let consent = Arc::new(self.state::<Consent, ConsentError>(customer, id).await?.0);
+                // Nothing of a tenant that is suspended or closed is read by others than the platform.
+                let open = matches!(self.state::<_, TenantError>(customer, customer.0).await?.0, Tenant::Active { .. });
+                let consent = match open {
+                    true => Arc::new(self.state::<Consent, ConsentError>(customer, id).await?.0),
+                    false => Arc::default(),
+                };
                 self.held.keep_consent(customer, id, consent.clone(), since);
                 consent
             }
@@ -244,6 +250,6 @@ impl Rules {
 }
 
 fn is_about_rules(event_type: &str) -> bool {
-    let kinds = ["platform.membership.", "platform.role.", "platform.consent."];
+    let kinds = ["platform.membership.", "platform.role.", "platform.consent.", "platform.tenant."];
     kinds.iter().any(|kind| event_type.starts_with(kind))
 }

@@ -141,6 +141,9 @@ actions! {
     /// Every event of a tenant and every denied attempt in it.
     AuditRead = "audit.read", Read;
 
+    /// What the API can be asked: introspection, and suggestions for what is misspelt.
+    SchemaRead = "schema.read", Read;
+
     DeviceRegister = "device.register", Command;
     DeviceRename = "device.rename", Command;
     DeviceChangeSite = "device.changeSite", Command;

@@ -247,6 +247,26 @@ mod tests {
     }
 
     #[test]
+    fn every_stream_with_personal_fields_says_what_it_takes_to_see_them() {
+        fn is_personal(value: &Value) -> bool {
+            match value {
+                Value::Object(members) => members.contains_key("$subject") || members.values().any(is_personal),
+                Value::Array(items) => items.iter().any(is_personal),
+                _ => false,
+            }
+        }
+        let mut kinds = BTreeSet::new();
+        for contract in event_contracts() {
+            // By its schema as well: a sample may leave it out.
+            if contract.samples.iter().any(is_personal) || contract.schema.to_string().contains("$subject") {
+                kinds.insert(contract.stream_type);
+                assert!(crate::personal::permission_of(contract.stream_type).is_some(), "{}", contract.event_type);
+            }
+        }
+        assert_eq!(kinds, BTreeSet::from(["account", "projection", "tenant"]));
+    }
+
+    #[test]
     fn no_type_and_version_is_listed_twice() {
         let contracts = event_contracts();
         let keys: BTreeSet<_> =

@@ -135,6 +135,8 @@ impl Role {
 
             AuditRead            => [Y,        Y,      N,      N],
 
+            SchemaRead           => [Y,        Y,      N,      N],
+
             DeviceRegister       => [Y,        Y,      N,      N],
             DeviceRename         => [Y,        Y,      N,      N],
             DeviceChangeSite     => [Y,        Y,      N,      N],

@@ -34,7 +34,8 @@ struct Guard<T> {
     until: Option<DateTime<Utc>>,
 }
 
-/// A stream that ends with `FORBIDDEN` once its caller may see anything else than at its beginning. `sight`: what that was.
+/// A stream that ends with `FORBIDDEN` once its caller may see anything else than at its beginning, or what its roles say has
+/// changed in any way. `sight`: what that was.
 pub(crate) fn guarded<T: Send + 'static>(
     ctx: &Context<'_>,
     action: Action,
@@ -97,7 +98,9 @@ impl<T: Send + 'static> Guard<T> {
         let credential = rules.complete(self.credential.clone()).await.map_err(|e| unreadable(&e))?;
         let verdict = rules.verdict(&credential, self.action, self.target).await.map_err(|e| unreadable(&e))?;
         let is_possible = verdict.is_possible();
-        if Sight::of(verdict, &credential) == self.sight {
+        // What is below an item is resolved with the roles of the beginning, hidden fields and other permissions among them.
+        let as_begun = credential.permissions.roles() == self.credential.permissions.roles();
+        if as_begun && Sight::of(verdict, &credential) == self.sight {
             self.until = rules.until(&credential, self.target).await.map_err(|e| unreadable(&e))?;
             return Ok(());
         }

@@ -9,6 +9,7 @@ pub mod energy;
 pub mod errors;
 pub mod filters;
 mod guard;
+pub mod introspection;
 pub mod opaque;
 pub mod paging;
 pub mod platform;
@@ -25,6 +26,7 @@ use daybook_app::identity::Identity;
 use daybook_app::{Executor, Rules};
 use daybook_store::journal::recent::Recent;
 use daybook_store::system::SharedSystem;
+use introspection::Introspection;
 use opaque::Opaque;
 use std::sync::Arc;
 
@@ -51,6 +53,8 @@ pub struct Parts {
     pub audit: audit::AuditParts,
     /// What callers hold.
     pub rules: Rules,
+    /// Who may ask what there is.
+    pub introspection: Introspection,
     pub system: SharedSystem,
     /// What was recorded last.
     pub recent: Recent,
@@ -65,6 +69,8 @@ pub fn schema(parts: impl Into<Arc<Parts>>) -> DaybookSchema {
         .extension(crate::transport::SpecNulls)
         .extension(stale::TellStale)
         .extension(sight::CompleteCredential(parts.rules.clone()))
+        // After it: what a role allows is part of the credential then.
+        .extension(introspection::Gate(parts.introspection))
         .data(platform::loaders::Rows::loader(parts.reads.reader().clone()))
         .data(energy::loader::Series::loader(parts.reads.reader().clone()))
         .data::<Arc<Parts>>(parts)

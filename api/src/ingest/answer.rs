@@ -1,7 +1,7 @@
 //! What a call is answered: its report, or a problem document (RFC 9457) that holds the report so far.
 
 use crate::graphql::opaque::Opaque;
-use crate::transport::{CorrelationId, POSITION_HEADER, TooOften, fault::code};
+use crate::transport::{CorrelationId, NotAuthenticated, POSITION_HEADER, TooOften, fault::code};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use daybook_app::energy::{IngestError, Rejected, Report};
@@ -115,7 +115,20 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, detail).with(header::WWW_AUTHENTICATE, "Bearer")
     }
 
-    pub(super) fn unknown_for_now() -> Self {
+    pub(super) fn not_authenticated(why: NotAuthenticated) -> Self {
+        match why {
+            NotAuthenticated::Unknown => Self::unauthenticated(),
+            NotAuthenticated::Shut(shut) => Self::new(StatusCode::FORBIDDEN, shut.code(), shut.to_string()),
+            NotAuthenticated::Unavailable => Self::unknown_for_now(),
+        }
+    }
+
+    pub(super) fn changed() -> Self {
+        let detail = "what you may record has changed while the body came: send the rest again, under the same key";
+        Self::new(StatusCode::FORBIDDEN, code::FORBIDDEN, detail)
+    }
+
+    fn unknown_for_now() -> Self {
         let detail = "who you are cannot be told at the moment: try again";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, detail).with(header::RETRY_AFTER, "1")
     }

@@ -101,7 +101,7 @@ impl Outcome {
 
     /// `OK`, or the code of the first error if it is one of ours: resolvers may invent others, and labels are bounded.
     pub(crate) fn label(&self) -> &'static str {
-        const KNOWN: [&str; 13] = [
+        const KNOWN: [&str; 15] = [
             code::UNAUTHENTICATED,
             code::FORBIDDEN,
             code::BAD_USER_INPUT,
@@ -115,6 +115,8 @@ impl Outcome {
             "CONFLICT",
             "STALE",
             "UNKNOWN_OUTCOME",
+            "TENANT_SUSPENDED",
+            "TENANT_CLOSED",
         ];
         let first = match self {
             Self::Refused(errors) => errors.first(),
@@ -147,7 +149,7 @@ impl Outcome {
             Self::Executed(_) => StatusCode::OK,
             Self::Refused(errors) => match errors.first().and_then(code_of) {
                 Some(code::UNAUTHENTICATED) => StatusCode::UNAUTHORIZED,
-                Some(code::FORBIDDEN) => StatusCode::FORBIDDEN,
+                Some(code::FORBIDDEN | "TENANT_SUSPENDED" | "TENANT_CLOSED") => StatusCode::FORBIDDEN,
                 Some(code::RATE_LIMITED) => StatusCode::TOO_MANY_REQUESTS,
                 Some(code::UNAVAILABLE) => StatusCode::SERVICE_UNAVAILABLE,
                 Some(code::INTERNAL) => StatusCode::INTERNAL_SERVER_ERROR,

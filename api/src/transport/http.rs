@@ -4,7 +4,7 @@
 //! Statuses follow the specification's two columns: a request that is not well-formed is a 4xx in both formats; a
 //! document that is refused is 400 in `application/graphql-response+json` and 200 in `application/json`.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::{Executor, ServerError, Value, parser::types::OperationType};
 use axum::{
@@ -15,7 +15,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 use super::{
     Authenticate, CORRELATION_HEADER, NotAuthenticated, POSITION_HEADER, Settings, Surroundings, TENANT_HEADER,
@@ -31,6 +31,7 @@ use super::{
     params::{Params, ParamsError},
     position,
     prepare::{Prepared, prepare},
+    sockets::{Full, Seat, Stranger},
     sse, ws,
 };
 
@@ -164,6 +165,7 @@ async fn serve<E: Executor, A: Authenticate>(
     };
     let credential = transport.authenticate.authenticate(token).await.map_err(|why| match why {
         NotAuthenticated::Unknown => unauthenticated(),
+        NotAuthenticated::Shut(shut) => Refusal::new(StatusCode::FORBIDDEN, shut.code(), shut.to_string()),
         NotAuthenticated::Unavailable => {
             let message = "Who you are cannot be told at the moment: try again";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "1")
@@ -199,10 +201,7 @@ async fn serve<E: Executor, A: Authenticate>(
         if by_get {
             return Err(Refusal::method("An event stream comes by POST").header(header::ALLOW, "POST"));
         }
-        let seat = transport.settings.sockets.seat(namespace, admit(&transport.settings)?).map_err(|_| {
-            let message = "You have too many sockets and event streams open: close one";
-            Refusal::new(StatusCode::TOO_MANY_REQUESTS, code::LIMIT_EXCEEDED, message).header(header::RETRY_AFTER, "5")
-        })?;
+        let seat = seated(&transport.settings, namespace)?;
         let peer = sse::Peer { bearer: token.to_owned(), seat };
         return Ok(sse::open(transport.clone(), prepared, surroundings, peer));
     }
@@ -285,14 +284,40 @@ fn streams(accepted: EventStream, prepared: &Result<Prepared, ServerError>) -> b
 }
 
 /// A place among the sockets and event streams, when there is room and the server is not stopping.
-fn admit(settings: &Settings) -> Result<OwnedSemaphorePermit, Refusal> {
-    let busy = |message| {
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "5")
-    };
-    if *settings.shutdown.borrow() {
-        return Err(busy("The server is stopping: try again"));
+fn seated(settings: &Settings, caller: Uuid) -> Result<Seat, Refusal> {
+    not_stopping(settings)?;
+    settings.sockets.seat(caller).map_err(|full| match full {
+        Full::All => busy(FULL),
+        Full::Own => crowded("You have too many sockets and event streams open: close one"),
+    })
+}
+
+/// The same for a socket that has not said yet whose it is.
+fn admitted(settings: &Settings, address: Option<IpAddr>) -> Result<Stranger, Refusal> {
+    not_stopping(settings)?;
+    settings.sockets.admit(address).map_err(|full| match full {
+        Full::All => busy(FULL),
+        Full::Own => crowded(
+            "Too many sockets of this address have not said who they are: send `connection_init` on them, or close them",
+        ),
+    })
+}
+
+const FULL: &str = "Too many sockets and event streams are open: try again later";
+
+fn not_stopping(settings: &Settings) -> Result<(), Refusal> {
+    match *settings.shutdown.borrow() {
+        true => Err(busy("The server is stopping: try again")),
+        false => Ok(()),
     }
-    settings.sockets.admit().ok_or_else(|| busy("Too many sockets and event streams are open: try again later"))
+}
+
+fn busy(message: &str) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE, message).header(header::RETRY_AFTER, "5")
+}
+
+fn crowded(message: &str) -> Refusal {
+    Refusal::new(StatusCode::TOO_MANY_REQUESTS, code::LIMIT_EXCEEDED, message).header(header::RETRY_AFTER, "5")
 }
 
 /// Whatever a web form can send across origins without a preflight is refused, and so is a compressed body, whose
@@ -406,15 +431,15 @@ async fn upgrade<E: Executor, A: Authenticate>(
         let message = "This origin may not open a socket: have it added to the allowed origins";
         return Err(Refusal::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message));
     }
-    let permit = Some(admit(settings)?);
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+    let stranger = Some(admitted(settings, caller.ip)?);
     let offer = WebSocketUpgrade::from_request_parts(parts, &())
         .await
         .map_err(|rejection| Refusal::bad(format!("This is no WebSocket handshake: {rejection}")))?;
     let at_least = AtLeast::of(&parts.headers).map_err(|()| Refusal::bad("`Daybook-At-Least` is not a position"))?;
-    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let bearer = bearer(&parts.headers).map(str::to_owned);
     let headers = parts.headers.get_all(TENANT_HEADER).iter().map(|value| (TENANT_NAME, value.clone())).collect();
-    let peer = ws::Peer { bearer, headers, correlation, at_least, caller, permit };
+    let peer = ws::Peer { bearer, headers, correlation, at_least, caller, stranger };
     let limits = settings.limits.socket.clone();
     Ok(ws::configure(offer, &limits).on_upgrade(move |socket| ws::run(transport, socket, peer)))
 }

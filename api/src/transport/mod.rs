@@ -46,6 +46,7 @@ use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
 use async_graphql::{Executor, Response};
 use axum::{Router, extract::Request, routing::any};
+use daybook_app::identity::Shut;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -61,7 +62,7 @@ pub(crate) use negotiate::is_json;
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use rate::{RateLimits, Rates, TooOften};
-pub use sockets::Sockets;
+pub use sockets::{Sockets, StrangerLimits};
 
 use crate::metrics::Metrics;
 use fault::{Outcome, internal};
@@ -90,6 +91,8 @@ pub const TENANT_HEADER: &str = "x-tenant-id";
 pub enum NotAuthenticated {
     /// Nobody holds it, or not any more.
     Unknown,
+    /// Somebody does, and their tenant lets nobody in.
+    Shut(Shut),
     /// That cannot be told at the moment.
     Unavailable,
 }

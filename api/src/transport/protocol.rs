@@ -4,6 +4,7 @@
 
 use async_graphql::ServerError;
 use axum::body::Bytes;
+use daybook_app::identity::Shut;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -33,6 +34,8 @@ pub(crate) enum Close {
     TooBig(usize),
     #[error("Too many sockets and event streams of this caller: close one")]
     TooMany,
+    #[error("Too many sockets and event streams are open: connect again later")]
+    Full,
     #[error("Invalid message: {0}")]
     Invalid(String),
     #[error("Unauthorized")]
@@ -41,6 +44,12 @@ pub(crate) enum Close {
     Forbidden,
     #[error("The token is no longer good: connect again with a new one")]
     Over,
+    /// Told in full by any other request: a close frame has little room.
+    #[error("{}: {}", .0.code(), match .0 {
+        Shut::Suspended => "have the platform reopen your tenant, or log in to another one",
+        Shut::Closed => "log in to another tenant of yours",
+    })]
+    Shut(Shut),
     #[error("What you may do has changed: connect again")]
     Changed,
     #[error("Who you are cannot be told at the moment: connect again")]
@@ -63,10 +72,10 @@ impl Close {
             Self::Broken => 1002,
             Self::NotText => 1007,
             Self::TooBig(_) => 1009,
-            Self::TooMany => 1013,
+            Self::TooMany | Self::Full => 1013,
             Self::Invalid(_) => 4400,
             Self::Unauthorized => 4401,
-            Self::Forbidden | Self::Over | Self::Changed => 4403,
+            Self::Forbidden | Self::Over | Self::Shut(_) | Self::Changed => 4403,
             Self::Unavailable => 1013,
             Self::Subprotocol => 4406,
             Self::InitTimeout => 4408,

@@ -70,6 +70,14 @@ impl TooOften {
     }
 }
 
+/// What counts as one address: of IPv6, the network of one customer (/64).
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
 /// The counts of one node; cloning shares them.
 #[derive(Clone)]
 pub struct Rates<C: Clock = DefaultClock>(Arc<Counts<C>>);
@@ -100,11 +108,7 @@ impl<C: Clock + Clone> Rates<C> {
     /// # Errors
     /// [`TooOften`].
     pub fn address(&self, address: IpAddr) -> Result<(), TooOften> {
-        let key = match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            v4 => v4,
-        };
-        self.0.addresses.as_ref().map_or(Ok(()), |keyed| keyed.count(key, "address"))
+        self.0.addresses.as_ref().map_or(Ok(()), |keyed| keyed.count(network(address), "address"))
     }
 
     /// One operation of an account in a tenant, where there are tenants.

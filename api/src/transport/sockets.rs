@@ -1,73 +1,105 @@
 //! How many sockets and event streams are open, whose they are, and the moment when none is.
+//!
+//! A socket is a stranger's until its `connection_init` has said whose it is. Strangers have a pool of their own, and of one address
+//! only some of them are let in, so that whoever opens sockets and says nothing takes no place of anybody who is known, and
+//! from one address not even those of other strangers.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::Hash,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::rate::network;
+
 /// Counts open sockets and event streams up to a limit. Clones share the count.
 #[derive(Clone)]
 pub struct Sockets {
-    free: Arc<Semaphore>,
-    sockets_max: u32,
-    per_caller_max: u32,
-    callers: Arc<Mutex<HashMap<Uuid, u32>>>,
+    known: Pool<Uuid>,
+    strangers: Pool<IpAddr>,
+}
+
+/// How many sockets may be open at once that have not said yet whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StrangerLimits {
+    pub sockets_max: u32,
+    /// Of one address; of IPv6, of one /64.
+    pub per_address_max: u32,
+}
+
+impl StrangerLimits {
+    pub const SOCKETS_MAX: u32 = 1_000;
+    pub const PER_ADDRESS_MAX: u32 = 100;
+}
+
+impl Default for StrangerLimits {
+    fn default() -> Self {
+        StrangerLimits { sockets_max: Self::SOCKETS_MAX, per_address_max: Self::PER_ADDRESS_MAX }
+    }
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// All are taken.
+    All,
+    /// This one has as many as it may.
+    Own,
 }
 
 impl Sockets {
     /// At most so many at once; another is refused with 503.
     pub fn new(sockets_max: u32) -> Self {
-        let permits = usize::try_from(sockets_max).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-        Self {
-            free: Arc::new(Semaphore::new(permits)),
-            sockets_max,
-            per_caller_max: sockets_max,
-            callers: Arc::default(),
-        }
+        let StrangerLimits { sockets_max: strangers_max, per_address_max } = StrangerLimits::default();
+        Self { known: Pool::new(sockets_max, sockets_max), strangers: Pool::new(strangers_max, per_address_max) }
     }
 
     /// At most so many of them for one caller, so that nobody takes all.
     #[must_use]
     pub fn per_caller(mut self, per_caller_max: u32) -> Self {
-        self.per_caller_max = per_caller_max;
+        self.known.each_max = per_caller_max;
         self
+    }
+
+    /// So many besides that have not said yet whose they are.
+    #[must_use]
+    pub fn strangers(self, limits: StrangerLimits) -> Self {
+        Self { strangers: Pool::new(limits.sockets_max, limits.per_address_max), ..self }
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        usize::try_from(self.sockets_max).unwrap_or(usize::MAX).saturating_sub(self.free.available_permits())
+        self.known.taken() + self.strangers.taken()
+    }
+
+    /// How many of them have not said yet whose they are.
+    pub fn open_of_strangers(&self) -> usize {
+        self.strangers.taken()
     }
 
     /// Waits until none is open; no new one is let in meanwhile. Tell them to end first (`Settings::shutdown`), and
     /// bound the wait.
     pub async fn closed(&self) {
-        // An error would say that the semaphore is closed, and nobody closes it.
-        let _all = self.free.acquire_many(self.sockets_max).await;
+        // First those that may still become known ones.
+        let _strangers = self.strangers.all().await;
+        let _known = self.known.all().await;
     }
 
-    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_owned().ok()
+    /// A place for a caller who is known.
+    pub(crate) fn seat(&self, caller: Uuid) -> Result<Seat, Full> {
+        self.known.take(Some(caller)).map(Seat)
     }
 
-    /// Counts one of those that were admitted as this caller's.
-    ///
-    /// Errors: gives the permit back when the caller has as many as it may.
-    pub(crate) fn seat(&self, caller: Uuid, permit: OwnedSemaphorePermit) -> Result<Seat, OwnedSemaphorePermit> {
-        let mut callers = self.lock();
-        let held = callers.get(&caller).copied().unwrap_or_default();
-        if held >= self.per_caller_max {
-            return Err(permit);
+    /// A place for a socket that has not said yet whose it is. There is none either while there would be none for it then.
+    pub(crate) fn admit(&self, address: Option<IpAddr>) -> Result<Stranger, Full> {
+        if self.known.free.available_permits() == 0 {
+            return Err(Full::All);
         }
-        callers.insert(caller, held + 1);
-        drop(callers);
-        Ok(Seat { sockets: self.clone(), caller, _permit: permit })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, u32>> {
-        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.strangers.take(address.map(network)).map(Stranger)
     }
 }
 
@@ -79,19 +111,93 @@ impl Default for Sockets {
 }
 
 /// A place that is taken, by a caller who is known. Dropping it gives it up.
-pub(crate) struct Seat {
-    sockets: Sockets,
-    caller: Uuid,
+pub(crate) struct Seat(#[expect(dead_code, reason = "held")] Place<Uuid>);
+
+/// A place that is taken by somebody who has not said who it is.
+pub(crate) struct Stranger(#[expect(dead_code, reason = "held")] Place<IpAddr>);
+
+/// So many places, and so many of them for each.
+struct Pool<K> {
+    free: Arc<Semaphore>,
+    places_max: u32,
+    each_max: u32,
+    each: Arc<Mutex<HashMap<K, u32>>>,
+}
+
+impl<K> Clone for Pool<K> {
+    fn clone(&self) -> Self {
+        let Pool { free, places_max, each_max, each } = self;
+        Pool { free: free.clone(), places_max: *places_max, each_max: *each_max, each: each.clone() }
+    }
+}
+
+impl<K: Hash + Eq + Copy> Pool<K> {
+    fn new(places_max: u32, each_max: u32) -> Self {
+        let permits = usize::try_from(places_max).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Pool { free: Arc::new(Semaphore::new(permits)), places_max, each_max, each: Arc::default() }
+    }
+
+    fn taken(&self) -> usize {
+        usize::try_from(self.places_max).unwrap_or(usize::MAX).saturating_sub(self.free.available_permits())
+    }
+
+    async fn all(&self) -> Option<OwnedSemaphorePermit> {
+        // An error would say that the semaphore is closed, and nobody closes it.
+        self.free.clone().acquire_many_owned(self.places_max).await.ok()
+    }
+
+    /// `whose`: nothing where that cannot be told; then only the places count.
+    fn take(&self, whose: Option<K>) -> Result<Place<K>, Full> {
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| Full::All)?;
+        if let Some(key) = whose {
+            let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = each.get(&key).copied().unwrap_or_default();
+            if held >= self.each_max {
+                return Err(Full::Own);
+            }
+            each.insert(key, held + 1);
+        }
+        Ok(Place { each: self.each.clone(), whose, _permit: permit })
+    }
+}
+
+struct Place<K: Hash + Eq + Copy> {
+    each: Arc<Mutex<HashMap<K, u32>>>,
+    whose: Option<K>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Seat {
+impl<K: Hash + Eq + Copy> Drop for Place<K> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut held) = self.sockets.lock().entry(self.caller) {
+        let Some(key) = self.whose else { return };
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut held) = each.entry(key) {
             match held.get() {
                 0 | 1 => drop(held.remove()),
                 _ => *held.get_mut() -= 1,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_one_customer_counts_as_one_address_and_what_is_given_up_is_free_again() {
+        let sockets = Sockets::new(10).strangers(StrangerLimits { sockets_max: 3, per_address_max: 1 });
+        let admit = |address: &str| sockets.admit(Some(address.parse().unwrap()));
+        let first = admit("2001:db8::1").unwrap();
+        assert_eq!(admit("2001:db8::2").err(), Some(Full::Own));
+        let other = admit("2001:db8:0:1::2").unwrap();
+        // Of whom no address is known, only the pool counts.
+        let unknown = sockets.admit(None).unwrap();
+        assert_eq!(admit("192.0.2.1").err(), Some(Full::All));
+        assert_eq!((sockets.open(), sockets.open_of_strangers()), (3, 3));
+        drop(first);
+        drop(admit("2001:db8::2").unwrap());
+        drop((other, unknown));
+        assert!(sockets.strangers.each.lock().unwrap().is_empty(), "nobody is remembered who is gone");
     }
 }

@@ -190,7 +190,7 @@ impl<E: Executor, A: Authenticate> Feed<E, A> {
     async fn is_good(&self) -> Result<bool, NotAuthenticated> {
         match self.transport.authenticate.authenticate(&self.bearer).await {
             Ok(now) => Ok(self.credential.as_ref().is_some_and(|before| A::is_same(before, &now))),
-            Err(NotAuthenticated::Unknown) => Ok(false),
+            Err(NotAuthenticated::Unknown | NotAuthenticated::Shut(_)) => Ok(false),
             Err(unavailable) => Err(unavailable),
         }
     }

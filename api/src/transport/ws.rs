@@ -11,7 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
@@ -23,7 +23,7 @@ use super::{
     limits::SocketLimits,
     operation::{Runner, Speak, Task},
     protocol::{Close, Incoming, NAME, Outgoing, no_payload},
-    sockets::Seat,
+    sockets::{Full, Seat, Stranger},
 };
 
 /// How long until a token is asked about again that could not be.
@@ -41,7 +41,7 @@ pub(super) struct Peer {
     pub(super) at_least: Option<AtLeast>,
     pub(super) caller: Caller,
     /// Its place among the sockets, until it is known whose it is.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) stranger: Option<Stranger>,
 }
 
 /// Sets the sizes and the subprotocol of a handshake.
@@ -172,7 +172,7 @@ struct Session<E, A: Authenticate> {
     credential: Option<A::Credential>,
     /// When it is to be asked about again, before the next ping.
     stirred: Stirred,
-    /// Held to the end.
+    /// Held to the end, once it is known whose it is.
     seat: Option<Seat>,
     /// What this socket has written last, or the handshake asked for.
     at_least: Option<AtLeast>,
@@ -289,6 +289,7 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
             // What runs was begun with what was allowed before.
             Ok(_) => Err(Close::Changed.into()),
             Err(NotAuthenticated::Unknown) => Err(Close::Over.into()),
+            Err(NotAuthenticated::Shut(shut)) => Err(Close::Shut(shut).into()),
             Err(NotAuthenticated::Unavailable) => {
                 self.stirred = Box::pin(tokio::time::sleep(ASK_AGAIN));
                 Ok(())
@@ -298,15 +299,12 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
 
     /// Counts the socket as its caller's.
     fn sit(&mut self, credential: &A::Credential) -> Result<(), Close> {
-        let sockets = &self.transport.settings.sockets;
-        match self.peer.permit.take().map(|permit| sockets.seat(A::namespace(credential), permit)) {
-            Some(Ok(seat)) => self.seat = Some(seat),
-            Some(Err(permit)) => {
-                self.peer.permit = Some(permit);
-                return Err(Close::TooMany);
-            }
-            None => {}
-        }
+        let seat = self.transport.settings.sockets.seat(A::namespace(credential)).map_err(|full| match full {
+            Full::All => Close::Full,
+            Full::Own => Close::TooMany,
+        })?;
+        self.seat = Some(seat);
+        self.peer.stranger = None;
         Ok(())
     }
 
@@ -376,6 +374,7 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
 fn refused(why: NotAuthenticated) -> Close {
     match why {
         NotAuthenticated::Unknown => Close::Forbidden,
+        NotAuthenticated::Shut(shut) => Close::Shut(shut),
         NotAuthenticated::Unavailable => Close::Unavailable,
     }
 }

@@ -5,7 +5,7 @@ use async_graphql::parser::parse_schema;
 use async_graphql::parser::types::{
     BaseType, FieldDefinition, InputValueDefinition, Type, TypeDefinition, TypeKind, TypeSystemDefinition,
 };
-use daybook_api::declared::{FIELDS, Needs, OPERATIONS, ROUTES, VERBS};
+use daybook_api::declared::{FIELDS, INTROSPECTION, Needs, OPERATIONS, ROUTES, VERBS};
 use daybook_api::graphql::sdl;
 use daybook_app::Credential;
 use daybook_domain::rules::{ActionPattern, Effect, Permissions, RoleRules, Rule, find};
@@ -252,7 +252,7 @@ async fn what_an_operation_says_it_needs_is_what_it_is_refused_without() {
 #[test]
 fn every_permission_is_asked_for_somewhere() {
     let operations = OPERATIONS.iter().flat_map(|(_, fields)| fields.iter().map(|(_, needs)| *needs));
-    let fields = FIELDS.iter().map(|(_, _, needs)| *needs);
+    let fields = FIELDS.iter().chain(INTROSPECTION).map(|(_, _, needs)| *needs);
     let asked: BTreeSet<Action> = operations.chain(fields).filter_map(Needs::action).collect();
     let elsewhere = BTreeSet::from([
         // The operator's verb has it carried out on the node that writes.

@@ -2,6 +2,7 @@
 
 use async_graphql::{Request, Variables};
 use daybook_api::graphql::audit::AuditParts;
+use daybook_api::graphql::introspection::Introspection;
 use daybook_api::graphql::opaque::Opaque;
 use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
@@ -71,6 +72,14 @@ impl World {
     }
 
     pub(crate) async fn with(options: IdentityOptions) -> Self {
+        Self::of(options, Introspection::default()).await
+    }
+
+    pub(crate) async fn introspected_by(introspection: Introspection) -> Self {
+        Self::of(options(), introspection).await
+    }
+
+    async fn of(options: IdentityOptions, introspection: Introspection) -> Self {
         let db = TestDatabase::new().await;
         let (journal, _) = db.journal().await;
         let directory = tempfile::tempdir().unwrap();
@@ -114,6 +123,7 @@ impl World {
             audit: AuditParts { sealer, access },
             recent,
             tails: Default::default(),
+            introspection,
             system: system(),
         });
         World { schema: schema(parts.clone()), parts, _projections: projections, db, _keys: directory }

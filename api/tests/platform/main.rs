@@ -1,15 +1,22 @@
 //! The platform as clients of the API meet it: people, modules, and who may use what.
 
 mod declared;
+mod energy;
 mod grants;
+mod guarded;
 mod harness;
 mod identity;
 mod ingest;
+mod introspection;
 mod keys;
 mod passwords;
 mod people;
 mod refreshing;
+mod repeats;
 mod rules;
 mod site;
+mod sockets;
 mod stale;
 mod strangers;
+mod suspended;
+mod trail;

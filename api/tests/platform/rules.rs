@@ -14,16 +14,16 @@ fn account_of(tenant: Uuid, account: Uuid) -> Credential {
     Credential::new(Actor { id: account, kind: ActorKind::Account }, TenantId(tenant), vec![], None)
 }
 
-fn allow(action: &str) -> Value {
+pub(crate) fn allow(action: &str) -> Value {
     json!({ "effect": "ALLOW", "action": action })
 }
 
-fn on_the_roof(action: &str) -> Value {
+pub(crate) fn on_the_roof(action: &str) -> Value {
     json!({ "effect": "ALLOW", "action": action, "condition": { "site": { "eq": "Roof" } } })
 }
 
 impl World {
-    async fn device(&self, who: &Credential, name: &str, site: &str) -> Value {
+    pub(crate) async fn device(&self, who: &Credential, name: &str, site: &str) -> Value {
         let input = json!({
             "name": name, "kind": "PV", "serial": format!("{name}-12345678"), "resolutionS": 900, "direction": "EXPORT",
             "site": { "name": site, "timeZone": "Europe/Berlin" }, "maxPowerW": "10000",
@@ -31,13 +31,13 @@ impl World {
         self.mutate(who, "registerDevice", input, "device { id }").await["device"]["id"].clone()
     }
 
-    async fn role(&self, who: &Credential, key: &str, rules: &[Value], fields: &[Value]) -> Value {
+    pub(crate) async fn role(&self, who: &Credential, key: &str, rules: &[Value], fields: &[Value]) -> Value {
         let input = json!({ "key": key, "name": key, "rules": rules, "fields": fields });
         self.mutate(who, "defineRole", input, "role { id key version }").await
     }
 
     /// A member that holds only this role.
-    async fn holder(&self, who: &Credential, tenant: Uuid, n: usize, role: &str) -> (Credential, Uuid) {
+    pub(crate) async fn holder(&self, who: &Credential, tenant: Uuid, n: usize, role: &str) -> (Credential, Uuid) {
         let account = self.account(n).await;
         let input = json!({ "account": account, "roles": [], "customRoles": [role] });
         let member = self.mutate(who, "addMember", input, "member { id customRoles }").await;
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// The answer's code to a mutation, or its first refusal, or `done`.
-    async fn outcome(&self, who: &Credential, field: &str, input: Value) -> String {
+    pub(crate) async fn outcome(&self, who: &Credential, field: &str, input: Value) -> String {
         let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
         let query = format!("mutation($i: {upper}Input!) {{ {field}(input: $i) {{ userErrors {{ code }} }} }}");
         let answer = self.ask(who, &query, json!({ "i": input })).await;

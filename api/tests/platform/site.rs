@@ -49,6 +49,10 @@ impl Site {
     }
 
     pub(crate) async fn with(options: IdentityOptions) -> Self {
+        Self::of(options, Sockets::default()).await
+    }
+
+    pub(crate) async fn of(options: IdentityOptions, sockets: Sockets) -> Self {
         let world = World::with(options).await;
         let mut fixed = StaticTokens::default();
         fixed.insert(FIXED, platform());
@@ -61,7 +65,7 @@ impl Site {
             limits: Limits::default(),
             origins: origins.clone(),
             ids: Arc::new(|| system().uuid_v7()),
-            sockets: Sockets::default(),
+            sockets,
             shutdown: stopping,
             metrics: metrics.clone(),
             rates: rates.clone(),

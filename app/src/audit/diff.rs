@@ -19,6 +19,8 @@ pub struct Change {
     pub new: Option<Value>,
     /// One of the two was about a person whose data has been erased.
     pub erased: bool,
+    /// One of the two is about a person: it may need a permission of its own to be seen.
+    pub personal: bool,
 }
 
 /// The changes from one state to the next, in the order of their paths. `payload`: of the event in between; a personal
@@ -29,7 +31,7 @@ pub(super) fn changes_between(before: &Value, after: &Value, payload: &Value) ->
     for path in erased_fields(payload) {
         let told = changes.iter().any(|change| change.erased && change.path.last() == path.last());
         if !told {
-            changes.push(Change { path, old: None, new: None, erased: true });
+            changes.push(Change { path, old: None, new: None, erased: true, personal: true });
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
@@ -89,26 +91,32 @@ fn differ(before: &Value, after: &Value, path: &mut Vec<String>, changes: &mut V
         }
         return;
     }
-    let mut erased = false;
-    let (old, new) = (shown(before, &mut erased), shown(after, &mut erased));
+    let mut about = About::default();
+    let (old, new) = (shown(before, &mut about), shown(after, &mut about));
     let some = |value: Value| (!value.is_null()).then_some(value);
-    changes.push(Change { path: path.clone(), old: some(old), new: some(new), erased });
+    let About { erased, personal } = about;
+    changes.push(Change { path: path.clone(), old: some(old), new: some(new), erased, personal });
+}
+
+/// What was found in a value.
+#[derive(Default)]
+struct About {
+    erased: bool,
+    personal: bool,
 }
 
 /// A value as it is told: a personal field as its value, or as nothing.
-fn shown(value: &Value, erased: &mut bool) -> Value {
+fn shown(value: &Value, about: &mut About) -> Value {
     match value {
-        Value::Object(object) if object.contains_key(SUBJECT) => match object.get("value") {
-            Some(value) => value.clone(),
-            None => {
-                *erased = true;
-                Value::Null
-            }
-        },
-        Value::Object(object) => {
-            Value::Object(object.iter().map(|(key, value)| (key.clone(), shown(value, erased))).collect())
+        Value::Object(object) if object.contains_key(SUBJECT) => {
+            about.personal = true;
+            about.erased |= !object.contains_key("value");
+            object.get("value").cloned().unwrap_or_default()
         }
-        Value::Array(items) => Value::Array(items.iter().map(|item| shown(item, erased)).collect()),
+        Value::Object(object) => {
+            Value::Object(object.iter().map(|(key, value)| (key.clone(), shown(value, about))).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| shown(item, about)).collect()),
         plain => plain.clone(),
     }
 }

@@ -43,7 +43,7 @@ fn told_of(events: Vec<RecordedEvent>, payloads: &[Option<String>], whole: bool)
 }
 
 fn change(path: &[&str], old: Option<Value>, new: Option<Value>) -> Change {
-    Change { path: path.iter().map(|part| (*part).to_owned()).collect(), old, new, erased: false }
+    Change { path: path.iter().map(|part| (*part).to_owned()).collect(), old, new, erased: false, personal: false }
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn an_erased_person_is_told_as_erased_before_and_after() {
         ],
         true,
     );
-    let erased = Change { erased: true, ..change(&["contact"], None, None) };
+    let erased = Change { erased: true, personal: true, ..change(&["contact"], None, None) };
     assert_eq!(details[1].changes, std::slice::from_ref(&erased));
     assert_eq!(details[2].changes, [erased], "although it reads the same before and after");
-    assert_eq!(details[3].changes, [Change { erased: true, ..change(&["contact"], None, Some(ada)) }]);
+    assert_eq!(details[3].changes, [Change { erased: true, personal: true, ..change(&["contact"], None, Some(ada)) }]);
 }
 
 #[test]

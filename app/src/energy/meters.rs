@@ -53,7 +53,8 @@ impl Meters {
         }
     }
 
-    fn permits(&self, device: &Device, id: Uuid) -> bool {
+    /// Whether readings of a device as it is may be recorded.
+    pub(super) fn permits(&self, device: &Device, id: Uuid) -> bool {
         match &self.permitted {
             Verdict::Always => true,
             Verdict::Never => false,
@@ -137,9 +138,7 @@ impl Meters {
                     format!("a call has readings of at most {DEVICES_MAX} devices; send the others in another one");
                 return refused("TOO_MANY_DEVICES", "device", message);
             }
-            let message =
-                "there is no device with this id or serial number; register it first, then send the row again";
-            return refused("DEVICE_UNKNOWN", "device", message.into());
+            return Err(unknown(row.index));
         };
         match (row.time, &mut meter.clock) {
             (Stamp::Instant(instant), _) => Ok((meter.id, instant)),
@@ -156,4 +155,10 @@ impl Meters {
             }
         }
     }
+}
+
+/// A row of a device that there is not, or that is not there for the caller: the same for both.
+pub(super) fn unknown(index: u64) -> Rejected {
+    let message = "there is no device with this id or serial number; register it first, then send the row again";
+    Rejected { index, code: "DEVICE_UNKNOWN", field: Some("device"), message: message.to_owned() }
 }

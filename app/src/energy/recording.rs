@@ -1,6 +1,6 @@
 //! One call: rows become parts, and each part one append.
 
-use super::meters::Meters;
+use super::meters::{Meters, unknown};
 use super::part::Part;
 use super::report::{Rejected, Report};
 use super::states::{earliest, key, states};
@@ -41,9 +41,16 @@ pub struct Recording {
     report: Report,
 }
 
+/// Why all rows of a device and day are refused.
+enum Refused {
+    /// The device is not, or not any more, one of which the caller may record readings.
+    NotPermitted,
+    Day(ReadingsError),
+}
+
 /// A part, judged by the states of one moment.
 struct Judgement {
-    judged: Vec<Result<Judged, ReadingsError>>,
+    judged: Vec<Result<Judged, Refused>>,
     devices: Devices,
     days: Days,
     seen: Option<Seen>,
@@ -237,9 +244,15 @@ impl Recording {
                 // Its local times were told by another clock. The call, repeated, goes on where it broke off.
                 return Err(AppendError::Stale.into());
             }
+            // It was when its rows were placed, and may have changed since: a call can last.
+            if !self.meters.permits(&device.state, group.device.0) {
+                judged.push(Err(Refused::NotPermitted));
+                continue;
+            }
             let actor = self.credential.actor;
             let context = Context { id: group.stream, tenant: self.tenant, actor, now, ids: seed };
-            judged.push(day.state.judge(&context, &Batch { rules, day: group.day, rows: group.rows.clone() }));
+            let batch = Batch { rules, day: group.day, rows: group.rows.clone() };
+            judged.push(day.state.judge(&context, &batch).map_err(Refused::Day));
         }
         Ok(Some(Judgement { judged, devices, days, seen }))
     }
@@ -326,10 +339,13 @@ impl Recording {
         self.report.written = Some((outcome.tenant, outcome.last_tenant_position, outcome.last_position));
     }
 
-    fn count(&mut self, part: &Part, judged: Vec<Result<Judged, ReadingsError>>) {
+    fn count(&mut self, part: &Part, judged: Vec<Result<Judged, Refused>>) {
         for (group, judged) in part.groups.iter().zip(judged) {
             match judged {
-                Err(refusal) => {
+                Err(Refused::NotPermitted) => {
+                    group.indexes.iter().for_each(|index| self.report.reject(unknown(*index)));
+                }
+                Err(Refused::Day(refusal)) => {
                     group.indexes.iter().for_each(|index| self.report.reject(rejected(*index, &refusal)));
                 }
                 Ok(judged) => {

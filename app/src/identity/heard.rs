@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOOK_ROUND: usize = 1_024;
 
 /// The types of streams that say who may come in and as what.
-const KINDS: &[&str] = &["session", "account", "membership", "service"];
+const KINDS: &[&str] = &["session", "account", "membership", "service", "tenant"];
 
 /// What was heard last of each stream. Of whom nothing is known, anything may have been heard.
 struct Versions {
@@ -226,10 +226,15 @@ mod tests {
 
     #[test]
     fn only_events_of_somebody_are_looked_at() {
-        for wanted in ["platform.session.ended", "platform.account.deactivated", "platform.service.key_revoked"] {
+        for wanted in [
+            "platform.session.ended",
+            "platform.account.deactivated",
+            "platform.service.key_revoked",
+            "platform.tenant.suspended",
+        ] {
             assert!(is_of_somebody(wanted), "{wanted}");
         }
-        for other in ["platform.tenant.renamed", "energy.readings.recorded", "platform.sessions", "session.ended"] {
+        for other in ["platform.module.enabled", "energy.readings.recorded", "platform.sessions", "session.ended"] {
             assert!(!is_of_somebody(other), "{other}");
         }
     }

@@ -1,4 +1,4 @@
-//! States of accounts, sessions, memberships and service accounts, looked at by every request.
+//! States of accounts, sessions, memberships, service accounts and tenants, looked at by every request.
 //!
 //! They are kept in memory and are as new as what this node has heard ([`super::heard`]). Refuses to guess: what cannot
 //! be read is an error, never an absence.
@@ -71,15 +71,6 @@ impl Known {
         }
         tracing::debug!(version = read.map(|read| read.version), "a state moves faster than it is read");
         Err(Unreadable(ExecuteError::Database(DatabaseError::Lost)))
-    }
-
-    /// The state of a stream that nobody tells of, read for this.
-    pub(super) async fn get_anew<A>(&self, tenant: TenantId, id: Uuid) -> Result<A, Unreadable>
-    where
-        A: EventSourced + Send + Sync + 'static,
-    {
-        let loaded = self.executor.journal().load(&key::<A>(tenant, id), 0).await.map_err(ExecuteError::Database)?;
-        Ok(self.executor.folded::<A, Infallible>(A::default(), 0, loaded).await?.state)
     }
 
     /// Hears when the stream moves, from this call on.

@@ -1,7 +1,7 @@
 //! From an e-mail address and a password to an account, and passwords that are set and changed.
 
 use super::passwords::{HashError, Password, Verdict, imported};
-use super::{Identity, Tokens, Unreadable};
+use super::{Identity, Shut, Tokens, Unreadable};
 use crate::authorize::{Authorized, Credential, Denied, authorize};
 use crate::executor::{Call, ExecuteError, Executed};
 use daybook_domain::platform::account::{AccountError, EMAIL_KEY, key_of_email};
@@ -30,6 +30,9 @@ pub enum LoginError {
     Ended,
     #[error("you are no member of this tenant, or it is not open")]
     NoMember,
+    /// Told to its members only.
+    #[error(transparent)]
+    Shut(#[from] Shut),
     #[error("too many failed logins; try again in {} s", .0.as_secs().max(1))]
     TooMany(Duration),
     #[error("too many logins at the moment; try again in {} s", .0.as_secs().max(1))]

@@ -13,6 +13,7 @@ mod login;
 pub mod passwords;
 mod secret;
 mod sessions;
+mod shut;
 mod throttle;
 
 pub use access_token::{AUDIENCE, Claims, LIFETIME_MAX, TokenError};
@@ -21,6 +22,7 @@ pub use known::Unreadable;
 pub use login::{LoginError, Verified};
 pub use secret::API_KEY_PREFIX;
 pub use sessions::Tokens;
+pub use shut::Shut;
 pub use throttle::{Limit, ThrottleOptions};
 
 use crate::authorize::{Authorized, Credential};
@@ -172,12 +174,14 @@ impl Identity {
                     waiting.push(known.listen::<Account>(PLATFORM_TENANT, claims.account.0));
                     let member = claims.membership.map(|member| known.listen::<Membership>(claims.tenant, member.0));
                     waiting.extend(member);
+                    waiting.extend(self.listen_to_tenant(claims.tenant));
                     until = Some(claims.expires_at);
                 }
             }
             Kind::ApiKey => match self.inner.uses.key_of(bearer) {
                 Some((tenant, service, id)) => {
                     waiting.push(known.listen::<Service>(tenant, service));
+                    waiting.extend(self.listen_to_tenant(tenant));
                     key = Some((tenant, service, id));
                 }
                 // Known once it has been asked about: to be asked about at once, then.

@@ -6,7 +6,7 @@ use crate::authorize::{Credential, Denied, authorize};
 use crate::executor::{Call, ExecuteError};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use daybook_domain::platform::session::{Ending, Method, SessionError};
-use daybook_domain::platform::{Account, AccountCommand, Membership, Session, SessionCommand, Tenant, membership_id};
+use daybook_domain::platform::{Account, AccountCommand, Membership, Session, SessionCommand, membership_id};
 use daybook_domain::value::Reason;
 use daybook_domain::{AccountId, Action, MembershipId, PLATFORM_TENANT, SessionId, TenantId};
 use daybook_store::identity::{Rotation, RotationTerms};
@@ -31,7 +31,7 @@ impl Identity {
     /// platform's if it has a role there.
     ///
     /// # Errors
-    /// [`LoginError::NoMember`], the same for a tenant that there is not.
+    /// [`LoginError::NoMember`], the same for a tenant that there is not; [`LoginError::Shut`].
     pub async fn start(&self, verified: Verified, tenant: TenantId, call: Call) -> Result<Tokens, LoginError> {
         let Verified { account, generation } = verified;
         let membership = self.place(account, tenant).await?;
@@ -57,7 +57,7 @@ impl Identity {
     /// other that was exchanged before ends the session: it is in the hands of two.
     ///
     /// # Errors
-    /// [`LoginError::Ended`], whatever the reason.
+    /// [`LoginError::Ended`], whatever the reason; [`LoginError::Shut`], which ends nothing.
     pub async fn refresh(&self, refresh_token: &str, call: Call) -> Result<Tokens, LoginError> {
         let (inner, now) = (&self.inner, self.now());
         let presented = inner.refresh_keys.read(refresh_token).ok_or(LoginError::Ended)?;
@@ -73,6 +73,12 @@ impl Identity {
                 self.end(account, session, Ending::Expired, call).await?;
             }
             return Err(LoginError::Ended);
+        }
+        // It goes on once the tenant is reopened, and with the same token.
+        if let Session::Active { tenant, .. } = &known.state
+            && let Some(shut) = self.shut(*tenant).await?
+        {
+            return Err(shut.into());
         }
         let generation = match inner.secrets.rotate(session, presented.hash(), next.hash(), terms).await? {
             Rotation::Rotated { generation } | Rotation::Again { generation } => generation,
@@ -120,7 +126,7 @@ impl Identity {
     /// Moves the session of a credential to another tenant, for a new access token. The one of before is over.
     ///
     /// # Errors
-    /// [`LoginError::NoMember`], the same for a tenant that there is not.
+    /// [`LoginError::NoMember`], the same for a tenant that there is not; [`LoginError::Shut`].
     pub async fn switch_tenant(
         &self,
         credential: &Credential,
@@ -210,10 +216,11 @@ impl Identity {
         }
         let member = membership_id(tenant, account);
         let membership = known.get::<Membership>(tenant, member.0).await?;
-        // Not heard of by every node at once, so read anew each time: this is not of every request.
-        let open = matches!(known.get_anew::<Tenant>(tenant, tenant.0).await?, Tenant::Active { .. });
         match &membership.state {
-            Membership::Active { account: of, .. } if *of == account && open => Ok(Some(member)),
+            Membership::Active { account: of, .. } if *of == account => match self.shut(tenant).await? {
+                None => Ok(Some(member)),
+                Some(shut) => Err(shut.into()),
+            },
             _ => Err(LoginError::NoMember),
         }
     }

@@ -35,7 +35,7 @@ type Shape = (TenantId, Vec<(Uuid, u64)>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Since {
     all: u64,
-    /// Roles and consents of the tenant: many members depend on them.
+    /// Roles and consents of the tenant, and itself: many members depend on them.
     shared: u64,
     /// Anything of the tenant: what was read across a change is not kept.
     any: u64,
@@ -88,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Held {
     /// Notes a change of a stream; whether it is one that rules depend on.
     pub(super) fn forget(&self, tenant: TenantId, stream_type: &str, id: Uuid) -> bool {
-        if !matches!(stream_type, "membership" | "role" | "consent") {
+        if !matches!(stream_type, "membership" | "role" | "consent" | "tenant") {
             return false;
         }
         let mut changes = lock(&self.changes);

@@ -7,7 +7,8 @@ use crate::graphql::request::{credential, parts};
 use crate::graphql::tail::PAUSE;
 use async_graphql::{Context, Json, Result, SimpleObject};
 use daybook_app::audit::{self, Detail, Story, is_folded};
-use daybook_app::{Credential, verdict};
+use daybook_app::{Credential, may, verdict};
+use daybook_domain::personal::permission_of;
 use daybook_domain::rules::{FieldRead, Verdict};
 use daybook_domain::{Action, TenantId};
 use daybook_projections::audit::{AuditRow, Wanted, history};
@@ -33,8 +34,11 @@ pub struct Change {
     pub new: Option<Json<Value>>,
     /// True when the old or the new value was about a person whose data has been erased.
     pub erased: bool,
-    /// True when a role of yours hides the values: then both are null.
+    /// True when a role of yours hides the values, or when they are about a person and you may not see that of such a subject
+    /// (a tenant's contact needs `tenant.readContact`, names and addresses of accounts `account.read`): then both are null.
     pub masked: bool,
+    #[graphql(skip)]
+    personal: bool,
 }
 
 /// What roles of a caller keep from it of a subject's values.
@@ -42,8 +46,10 @@ pub(super) struct Hidden<'a> {
     credential: &'a Credential,
     tenant: TenantId,
     kind: &'a str,
-    /// Which subjects of this kind it may read depends on them, so of none of them values are told.
+    /// Which subjects of this kind it may read depends on them, or it is denied to read any: so of none of them values are told.
     all: bool,
+    /// Values about persons.
+    personal: bool,
 }
 
 impl<'a> Hidden<'a> {
@@ -51,13 +57,17 @@ impl<'a> Hidden<'a> {
         let credential = credential(ctx)?;
         let name = format!("{kind}.read");
         let read = Action::ALL.iter().copied().find(|action| action.as_str() == name);
-        let all = read.is_some_and(|read| matches!(verdict(credential, read, tenant), Verdict::If(_)));
-        Ok(Hidden { credential, tenant, kind, all })
+        let all = read.is_some_and(|read| {
+            let is_partial = matches!(verdict(credential, read, tenant), Verdict::If(_));
+            is_partial || tenant == credential.tenant && credential.permissions.verdict(read, true) != Verdict::Always
+        });
+        let personal = permission_of(kind).is_none_or(|needed| !may(credential, needed, tenant));
+        Ok(Hidden { credential, tenant, kind, all, personal })
     }
 
     pub(super) fn seen(&self, change: Change) -> Change {
         let is_hidden = |field: &String| self.credential.field(self.tenant, self.kind, field).read != FieldRead::Show;
-        match self.all || change.path.iter().any(is_hidden) {
+        match self.all || self.personal && change.personal || change.path.iter().any(is_hidden) {
             true => Change { old: None, new: None, masked: true, ..change },
             false => change,
         }
@@ -72,6 +82,7 @@ impl From<&audit::Change> for Change {
             new: change.new.clone().map(Json),
             erased: change.erased,
             masked: false,
+            personal: change.personal,
         }
     }
 }

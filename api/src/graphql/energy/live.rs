@@ -3,22 +3,27 @@
 use super::devices::{one, row};
 use super::readings::{READ_MODELS, Reading, zone};
 use crate::graphql::Parts;
+use crate::graphql::audit::events::HeardEvent;
 use crate::graphql::errors::{Code, error};
 use crate::graphql::guard::guarded;
 use crate::graphql::reads::failed;
 use crate::graphql::request::{parts, resume, tenant_of};
 use crate::graphql::scalars::Position;
-use crate::graphql::sight::permit_some;
-use crate::graphql::tail::{Heard, Listener, Listeners, Page};
-use async_graphql::{Context, Result, SimpleObject, Subscription};
+use crate::graphql::sight::{Sight, permit_some};
+use crate::graphql::tail::{self, Heard, Listener, Listeners, Page};
+use async_graphql::{Context, Error, Result, SimpleObject, Subscription};
 use chrono::{DateTime, Utc};
 use daybook_domain::{Action, TenantId};
+use daybook_projections::audit::AuditField;
 use daybook_projections::energy::live::{PAGE, Recorded, recorded, recorded_after};
 use daybook_projections::energy::readings::ReadingRow;
 use daybook_projections::engine::Lanes;
+use daybook_projections::read::filter::{Filter, Test};
 use daybook_projections::{ReadError, Scope};
 use daybook_store::journal::RecordedEvent;
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Readings of a device that were accepted together.
@@ -70,6 +75,70 @@ impl Heard for Recorded {
     }
 }
 
+/// A device that leaves the caller's sight takes its readings with it: the stream says that it is gone, as soon as it is and
+/// nothing of what it has become, and ends.
+fn while_seen(
+    parts: Arc<Parts>,
+    tenant: TenantId,
+    device: Uuid,
+    sight: Sight,
+    recorded: impl Stream<Item = Result<Recorded>> + Send + 'static,
+) -> BoxStream<'static, Result<Recorded>> {
+    if !sight.is_partial() {
+        // Whatever it becomes, it is seen.
+        return recorded.boxed();
+    }
+    let of_device = Filter::And(vec![
+        Filter::Is(AuditField::SubjectType, Test::Eq("device".into())),
+        Filter::Is(AuditField::Subject, Test::Eq(device.into())),
+    ]);
+    let listening = parts.clone();
+    let moved = futures_util::stream::once(async move {
+        let durable = listening.executor.journal().durable().borrow().position;
+        let after = tail::head(&listening, tenant, durable).await.map_err(failed)?;
+        let listener = Listener::<HeardEvent>::new(listening, tenant, of_device, after);
+        let changes = futures_util::stream::unfold(Some(listener), |listener| async move {
+            let mut listener = listener?;
+            match listener.next().await {
+                Ok(event) => Some((Ok(Told::Changed(event.tenant_position())), Some(listener))),
+                Err(error) => Some((Err(failed(error)), None)),
+            }
+        });
+        // Since the device was found, it may have left already.
+        Ok::<_, Error>(futures_util::stream::once(std::future::ready(Ok(Told::Changed(after)))).chain(changes))
+    });
+    let told = futures_util::stream::select(recorded.map(|recorded| recorded.map(Told::Recorded)), moved.try_flatten());
+    let checked = told.then(move |told| {
+        let (parts, sight) = (parts.clone(), sight.clone());
+        async move {
+            let told = told?;
+            // As the device was when this happened, or later.
+            let at = match &told {
+                Told::Recorded(recorded) => recorded.tenant_position,
+                Told::Changed(at) => *at,
+            };
+            if let Some(at) = parts.reads.resolve(parts.executor.journal(), tenant, at).await? {
+                parts.reads.wait(super::devices::READ_MODELS, Lanes::Of(tenant), at).await?;
+            }
+            if !row(&parts, tenant, device).await?.is_some_and(|row| sight.shows(&row)) {
+                return Err(error(Code::NotFound, "there is no such device any more that you may see"));
+            }
+            Ok(match told {
+                Told::Recorded(recorded) => Some(recorded),
+                Told::Changed(_) => None,
+            })
+        }
+    });
+    checked.filter_map(|told| std::future::ready(told.transpose())).boxed()
+}
+
+/// What is heard of a device.
+enum Told {
+    Recorded(Recorded),
+    /// The device itself has changed, at a tenant position.
+    Changed(u64),
+}
+
 #[derive(Default)]
 pub struct ReadingsSubscription;
 
@@ -105,19 +174,7 @@ impl ReadingsSubscription {
                 Err(error) => Some((Err(failed(error)), None)),
             }
         });
-        // A device that is moved out of the caller's sight takes its readings with it.
-        let (still, partial) = (sight.clone(), sight.is_partial());
-        let (checking, of) = (parts.clone(), device);
-        let events = events.then(move |recorded: Result<Recorded>| {
-            let (parts, sight) = (checking.clone(), still.clone());
-            async move {
-                let recorded = recorded?;
-                if partial && !row(&parts, tenant, of).await?.is_some_and(|row| sight.shows(&row)) {
-                    return Err(error(Code::NotFound, "there is no such device any more that you may see"));
-                }
-                Ok(recorded)
-            }
-        });
+        let events = while_seen(parts.clone(), tenant, device, sight.clone(), events);
         let events = events.map(move |recorded: Result<Recorded>| {
             let recorded = recorded?;
             let readings = recorded.rows.iter().map(|row| {

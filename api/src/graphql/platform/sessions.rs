@@ -6,7 +6,7 @@ use crate::graphql::errors::{Code, UserError, error, internal, of_append, of_exe
 use crate::graphql::reads::failed;
 use crate::graphql::request::{Receipt, call, credential, parts, permit, receipt};
 use crate::transport::Caller;
-use async_graphql::{Context, Error, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, Error, ErrorExtensions, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use daybook_app::Credential;
 use daybook_app::identity::passwords::Password;
@@ -172,6 +172,7 @@ pub(super) fn told(ctx: &Context<'_>, failure: LoginError) -> Result<UserError, 
     match failure {
         LoginError::Wrong | LoginError::Ended => Err(error(Code::Unauthenticated, message)),
         LoginError::NoMember => Err(error(Code::Forbidden, message)),
+        LoginError::Shut(shut) => Err(Error::new(message).extend_with(|_, e| e.set("code", shut.code()))),
         LoginError::TooMany(wait) => Err(with_retry(error(Code::RateLimited, message), wait)),
         LoginError::Busy(wait) => Err(with_retry(error(Code::Unavailable, message), wait)),
         LoginError::Denied(refused) => Err(denied(ctx, &refused, PLATFORM_TENANT)),
