@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -37,6 +38,14 @@ impl OriginPolicy {
         match self {
             Self::SameHost => false,
             Self::SameHostAnd(list) => list.iter().any(|known| known.eq_ignore_ascii_case(origin)),
+        }
+    }
+
+    /// Lets pages of listed origins ask these routes and read their answers.
+    pub fn welcome(&self, router: Router) -> Router {
+        match self.cross_origin() {
+            Some(layer) => router.layer(layer),
+            None => router,
         }
     }
 
