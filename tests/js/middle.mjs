@@ -57,7 +57,11 @@ export class Liar {
           const text = change(data.toString());
           if (text !== null) near.send(text);
         });
-        near.on('close', (code, reason) => far.close(code, reason.toString()));
+        near.on('close', (code, reason) => {
+          const close = () => far.close(code, reason.toString());
+          if (far.readyState === WebSocket.CONNECTING) far.once('open', close);
+          else close();
+        });
         far.on('close', (code) => {
           resolve(code);
           near.close();
