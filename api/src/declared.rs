@@ -167,6 +167,8 @@ pub const VERBS: &[(&str, Needs)] = &[
     ("demo", Operator),
     ("export", Operator),
     ("migrate", Operator),
+    // It looks at a file, and at nothing of ours.
+    ("modules", Nothing),
     ("projections", Operator),
     ("rebuild", Operator),
     ("replay", Operator),

@@ -88,6 +88,7 @@ pub fn contract_files() -> Vec<(String, String)> {
     let mut files = vec![
         ("permissions.txt".to_owned(), permission_table()),
         ("roles.txt".to_owned(), crate::rules::preset_table()),
+        ("module.schema.json".to_owned(), pretty(platform::module::text::schema())),
     ];
     for contract in event_contracts() {
         let stem = format!("events/{}.v{}", contract.event_type, contract.version);

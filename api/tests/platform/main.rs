@@ -6,6 +6,7 @@ mod harness;
 mod identity;
 mod ingest;
 mod keys;
+mod manifests;
 mod passwords;
 mod people;
 mod refreshing;

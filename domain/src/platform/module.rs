@@ -7,6 +7,7 @@ mod change;
 mod input;
 mod manifest;
 mod state;
+pub mod text;
 mod values;
 
 #[cfg(test)]
@@ -17,9 +18,9 @@ mod tests;
 pub use crate::value::{Name, Reason};
 pub use change::ManifestChange;
 pub use input::{IntegrationInput, ManifestInput, RoleInput, RouteInput};
-pub use manifest::{Integration, Manifest, ModuleRole, Route};
+pub use manifest::{About, Integration, IntegrationKind, Manifest, ModuleRole, Route};
 pub use state::Module;
-pub use values::{Description, ModuleKey, ModuleUrl, ModuleVersion, Permission, RoleKey, RoutePath};
+pub use values::{Description, Keyword, ModuleKey, ModuleUrl, ModuleVersion, Permission, RoleKey, RoutePath};
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};

@@ -7,6 +7,7 @@ use crate::graphql::reads::failed;
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::{Context, Error, Result};
 use daybook_domain::{PLATFORM_TENANT, TenantId};
+use daybook_projections::platform::module_versions::{self, VersionRow};
 use daybook_projections::platform::{accounts, members, modules};
 use daybook_projections::{Reader, Scope};
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +28,10 @@ pub struct MemberKey(pub TenantId, pub Uuid);
 /// A module of a tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleKey(pub TenantId, pub Uuid);
+
+/// The latest versions of a module of a tenant, at most so many.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VersionsKey(pub TenantId, pub Uuid, pub u16);
 
 /// The account behind a membership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +86,26 @@ impl Loader<ModuleKey> for Rows {
             let rows = modules::by_ids(&session, tenant, &ids).await.map_err(failed)?;
             session.finish().await.map_err(failed)?;
             found.extend(rows.into_iter().map(|row| (ModuleKey(tenant, row.module_id), row)));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<VersionsKey> for Rows {
+    type Value = Vec<VersionRow>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[VersionsKey]) -> Result<HashMap<VersionsKey, Vec<VersionRow>>> {
+        let mut lists: BTreeMap<(TenantId, u16), Vec<Uuid>> = BTreeMap::new();
+        keys.iter().for_each(|VersionsKey(tenant, id, first)| lists.entry((*tenant, *first)).or_default().push(*id));
+        let mut found: HashMap<VersionsKey, Vec<VersionRow>> = HashMap::new();
+        for ((tenant, first), ids) in lists {
+            let session = self.reader.begin(Scope::Tenant(tenant)).await.map_err(failed)?;
+            let rows = module_versions::latest(&session, tenant, &ids, first).await.map_err(failed)?;
+            session.finish().await.map_err(failed)?;
+            for row in rows {
+                found.entry(VersionsKey(tenant, row.module_id, first)).or_default().push(row);
+            }
         }
         Ok(found)
     }
