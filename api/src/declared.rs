@@ -50,6 +50,7 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("members", To(A::MembershipList)),
             ("module", To(A::ModuleRead)),
             ("modules", To(A::ModuleList)),
+            ("myModules", Credential),
             ("myPermissions", Credential),
             ("mySessions", Credential),
             ("role", To(A::RoleRead)),
@@ -113,6 +114,8 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("revokePlatformAdmin", To(A::AccountRevokePlatformRole)),
             ("revokeSession", Session),
             ("rotateApiKey", To(A::ServiceRotateKey)),
+            // For all tenants in the platform's own.
+            ("setModuleActivation", To(A::ModuleActivate)),
             ("setPassword", To(A::AccountSetPassword)),
             ("suspendTenant", To(A::TenantSuspend)),
             ("switchTenant", Session),

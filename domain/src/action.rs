@@ -108,6 +108,8 @@ actions! {
     ModuleUpgrade = "module.upgrade", Command;
     ModuleEnable = "module.enable", Command;
     ModuleDisable = "module.disable", Command;
+    /// Switches a module on or off: for the tenant or for one member; in the platform's tenant, for all of them.
+    ModuleActivate = "module.activate", Command;
     ModuleRetire = "module.retire", Command;
     ModuleRead = "module.read", Read;
     ModuleList = "module.list", Read;

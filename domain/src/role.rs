@@ -108,6 +108,7 @@ impl Role {
             ModuleUpgrade        => [Y,        Y,      N,      N],
             ModuleEnable         => [Y,        Y,      N,      N],
             ModuleDisable        => [Y,        Y,      N,      N],
+            ModuleActivate       => [Y,        Y,      N,      N],
             ModuleRetire         => [Y,        Y,      N,      N],
             ModuleRead           => [Y,        Y,      Y,      Y],
             ModuleList           => [Y,        Y,      Y,      Y],

@@ -1,5 +1,6 @@
 //! The platform as clients of the API meet it: people, modules, and who may use what.
 
+mod activation;
 mod declared;
 mod grants;
 mod harness;

@@ -253,7 +253,7 @@ impl Identity {
             Some(membership) => {
                 let known = self.inner.known.get::<Membership>(*tenant, membership.0).await?;
                 match &known.state {
-                    Membership::Active { account: member, roles } if member == account => {
+                    Membership::Active { account: member, roles, .. } if member == account => {
                         // Those of the tenant's making are added by the rules.
                         roles.built_in.iter().map(|role| Role::from(*role)).collect()
                     }

@@ -2,7 +2,9 @@
 //!
 //! Nothing ever leaves this list: see [`crate::registry`].
 
-use super::{AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Service, Session, Tenant};
+use super::{
+    AccessGrant, Account, Consent, DefinedRole, Membership, Module, ModuleSwitch, Projection, Service, Session, Tenant,
+};
 use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ pub(crate) fn event_contracts() -> Vec<EventContract> {
         memberships(),
         services(),
         modules(),
+        module_switches(),
         grants(),
         roles(),
         consents(),
@@ -253,6 +256,7 @@ fn services() -> Vec<EventContract> {
 
 fn memberships() -> Vec<EventContract> {
     const ACCOUNT: &str = "0198f000-0000-7000-8000-000000000001";
+    let switched = |reason: &str| json!({"module": "0198f000-0000-7000-8000-000000000002", "reason": reason});
     vec![
         event::<Membership>(
             "added",
@@ -281,6 +285,8 @@ fn memberships() -> Vec<EventContract> {
             PUBLIC,
             vec![json!({"roles": ["viewer"]}), json!({"roles": ["viewer"], "custom": ["doctor"]})],
         ),
+        event::<Membership>("module_switched_off", "1", PUBLIC, vec![switched("The exam is on")]),
+        event::<Membership>("module_switched_on", "1", PUBLIC, vec![switched("The exam is over")]),
     ]
 }
 
@@ -316,6 +322,15 @@ fn modules() -> Vec<EventContract> {
         event::<Module>("enabled", "1", PUBLIC, vec![json!({})]),
         event::<Module>("disabled", "1", PUBLIC, vec![json!({"reason": "Maintenance until Monday"})]),
         event::<Module>("retired", "1", PUBLIC, vec![json!({"reason": "Replaced by another module"})]),
+    ]
+}
+
+/// They belong to no tenant that an integrator could be of.
+fn module_switches() -> Vec<EventContract> {
+    let turned = |reason: &str| vec![json!({"key": "bess-sizing", "reason": reason})];
+    vec![
+        event::<ModuleSwitch>("turned_off", "1", INTERNAL, turned("A hole was found in it")),
+        event::<ModuleSwitch>("turned_on", "1", INTERNAL, turned("The hole is mended")),
     ]
 }
 

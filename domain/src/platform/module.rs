@@ -3,6 +3,7 @@
 //! It does not run or reach the module and knows nothing of who may use it (those are grants). That its key is no
 //! other module's of the tenant is the journal's to check, by the keys that [`Module::keys`] names.
 
+pub mod action;
 mod change;
 mod input;
 mod manifest;
@@ -47,6 +48,11 @@ pub enum ModuleCommand {
     Disable {
         reason: Reason,
     },
+    /// As enabling and disabling, in the words of its activation.
+    Activate {
+        active: bool,
+        reason: Reason,
+    },
     /// For good: its key is free for another module.
     Retire {
         reason: Reason,
@@ -60,6 +66,7 @@ impl Guarded for ModuleCommand {
             Self::Upgrade { .. } => Action::ModuleUpgrade,
             Self::Enable => Action::ModuleEnable,
             Self::Disable { .. } => Action::ModuleDisable,
+            Self::Activate { .. } => Action::ModuleActivate,
             Self::Retire { .. } => Action::ModuleRetire,
         }
     }
@@ -156,18 +163,26 @@ impl EventSourced for Module {
                 C::Upgrade { manifest },
             ) => upgrade(held, &manifest),
 
-            (Registered { .. } | Disabled { .. }, C::Enable) => Ok(vec![E::Enabled {}]),
-            (Enabled { .. }, C::Enable) => already_so(),
-            (Enabled { .. }, C::Disable { reason }) => Ok(vec![E::Disabled { reason }]),
-            (Registered { .. } | Disabled { .. }, C::Disable { .. }) => already_so(),
+            (Registered { .. } | Disabled { .. }, C::Enable | C::Activate { active: true, .. }) => {
+                Ok(vec![E::Enabled {}])
+            }
+            (Enabled { .. }, C::Enable | C::Activate { active: true, .. }) => already_so(),
+            (Enabled { .. }, C::Disable { reason } | C::Activate { active: false, reason }) => {
+                Ok(vec![E::Disabled { reason }])
+            }
+            (Registered { .. } | Disabled { .. }, C::Disable { .. } | C::Activate { active: false, .. }) => {
+                already_so()
+            }
 
             (Registered { .. } | Enabled { .. } | Disabled { .. }, C::Retire { reason }) => {
                 Ok(vec![E::Retired { reason }])
             }
             (Retired { .. }, C::Retire { .. }) => already_so(),
 
-            (Retired { .. }, C::Upgrade { .. } | C::Enable | C::Disable { .. }) => Err(Refused::Retired),
-            (Absent, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Retire { .. }) => {
+            (Retired { .. }, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Activate { .. }) => {
+                Err(Refused::Retired)
+            }
+            (Absent, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Activate { .. } | C::Retire { .. }) => {
                 Err(Refused::NotRegistered)
             }
         }

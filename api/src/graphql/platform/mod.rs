@@ -2,10 +2,12 @@
 
 pub mod access;
 pub mod accounts;
+pub mod activation;
 pub mod consents;
 pub mod granted;
 pub mod granting;
 pub mod grants;
+pub mod launcher;
 pub mod loaders;
 pub mod manifests;
 pub mod me;
@@ -32,6 +34,7 @@ pub struct PlatformQuery(
     roles::RoleQuery,
     consents::ConsentQuery,
     access::AccessQuery,
+    launcher::LauncherQuery,
 );
 
 #[derive(MergedObject, Default)]
@@ -45,6 +48,7 @@ pub struct PlatformMutation(
     services::ServiceAccountMutation,
     roles::RoleMutation,
     consents::ConsentMutation,
+    activation::ActivationMutation,
 );
 
 #[derive(MergedSubscription, Default)]
