@@ -53,6 +53,9 @@ actions! {
     TenantChangePlan = "tenant.changePlan", Command;
     TenantChangeSettings = "tenant.changeSettings", Command;
     TenantChangeContact = "tenant.changeContact", Command;
+    /// That a domain is a tenant's is for the platform to find out.
+    TenantClaimDomain = "tenant.claimDomain", Command;
+    TenantReleaseDomain = "tenant.releaseDomain", Command;
     TenantSuspend = "tenant.suspend", Command;
     TenantReopen = "tenant.reopen", Command;
     TenantClose = "tenant.close", Command;

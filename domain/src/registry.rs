@@ -243,7 +243,7 @@ mod tests {
         let tags: Vec<_> = variants::<crate::platform::TenantEvent>().into_iter().map(|(tag, _)| tag).collect();
         assert_eq!(
             tags.join(" "),
-            "registered renamed plan_changed settings_changed contact_changed suspended reopened closed"
+            "registered renamed plan_changed settings_changed contact_changed domain_claimed domain_released suspended reopened closed"
         );
     }
 

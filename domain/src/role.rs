@@ -64,6 +64,8 @@ impl Role {
             TenantChangePlan     => [Y,        N,      N,      N],
             TenantChangeSettings => [Y,        Y,      N,      N],
             TenantChangeContact  => [Y,        Y,      N,      N],
+            TenantClaimDomain    => [Y,        N,      N,      N],
+            TenantReleaseDomain  => [Y,        N,      N,      N],
             TenantSuspend        => [Y,        N,      N,      N],
             TenantReopen         => [Y,        N,      N,      N],
             TenantClose          => [Y,        N,      N,      N],

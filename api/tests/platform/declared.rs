@@ -95,6 +95,7 @@ impl Schema {
 fn well_formed(name: &str) -> Option<&'static str> {
     Some(match name {
         "action" => "\"device.read\"",
+        "domain" => "\"acme.example\"",
         "email" => "\"ada@example.com\"",
         "field" => "\"device.serial\"",
         "resolutionS" => "900",

@@ -12,6 +12,7 @@ mod passwords;
 mod people;
 mod refreshing;
 mod rules;
+mod settings;
 mod site;
 mod stale;
 mod strangers;

@@ -136,6 +136,8 @@ fn tenants() -> Vec<EventContract> {
             PUBLIC,
             vec![json!({"contact": contact()}), json!({"contact": erased()}), json!({})],
         ),
+        event::<Tenant>("domain_claimed", "1", PUBLIC, vec![json!({"domain": "example.org"})]),
+        event::<Tenant>("domain_released", "1", PUBLIC, vec![json!({})]),
         event::<Tenant>("suspended", "1", PUBLIC, vec![json!({"reason": "The invoice of May is unpaid"})]),
         event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
         event::<Tenant>("closed", "1", PUBLIC, vec![json!({"reason": "Moved to another platform"})]),

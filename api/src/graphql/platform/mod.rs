@@ -21,14 +21,23 @@ pub mod tenants;
 
 use async_graphql::{MergedObject, MergedSubscription};
 
+// In groups: each merged object is nested in the one before it, and one chain of all of them is too deep for the compiler.
+
 #[derive(MergedObject, Default)]
-pub struct PlatformQuery(
+pub struct PlatformQuery(PeopleQuery, RightsQuery);
+
+#[derive(MergedObject, Default)]
+pub struct PeopleQuery(
     tenants::TenantQuery,
     accounts::AccountQuery,
     members::MemberQuery,
     modules::ModuleQuery,
     granted::GrantQuery,
     me::MeQuery,
+);
+
+#[derive(MergedObject, Default)]
+pub struct RightsQuery(
     sessions::SessionQuery,
     services::ServiceAccountQuery,
     roles::RoleQuery,
@@ -38,13 +47,20 @@ pub struct PlatformQuery(
 );
 
 #[derive(MergedObject, Default)]
-pub struct PlatformMutation(
+pub struct PlatformMutation(PeopleMutation, RightsMutation);
+
+#[derive(MergedObject, Default)]
+pub struct PeopleMutation(
     tenants::TenantMutation,
     accounts::AccountMutation,
     members::MemberMutation,
     modules::ModuleMutation,
     granting::GrantMutation,
     sessions::SessionMutation,
+);
+
+#[derive(MergedObject, Default)]
+pub struct RightsMutation(
     services::ServiceAccountMutation,
     roles::RoleMutation,
     consents::ConsentMutation,
