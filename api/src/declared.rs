@@ -119,9 +119,11 @@ pub const OPERATIONS: &[(&str, &[(&str, Needs)])] = &[
             ("rotateApiKey", To(A::ServiceRotateKey)),
             // For all tenants in the platform's own.
             ("setModuleActivation", To(A::ModuleActivate)),
+            ("setMyPreference", Session),
             ("setPassword", To(A::AccountSetPassword)),
             ("suspendTenant", To(A::TenantSuspend)),
             ("switchTenant", Session),
+            ("updateMyProfile", Session),
             ("upgradeModule", To(A::ModuleUpgrade)),
         ],
     ),

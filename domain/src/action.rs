@@ -69,6 +69,9 @@ actions! {
     AccountRegister = "account.register", Command;
     AccountRename = "account.rename", Command;
     AccountChangeEmail = "account.changeEmail", Command;
+    /// What somebody says of themselves, and how they like things. Nobody does it for another.
+    AccountChangeProfile = "account.changeProfile", Command;
+    AccountSetPreference = "account.setPreference", Command;
     AccountDeactivate = "account.deactivate", Command;
     AccountReactivate = "account.reactivate", Command;
     /// Gives an account a password. One's own needs no permission, but the one of before.

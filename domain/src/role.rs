@@ -76,6 +76,8 @@ impl Role {
             AccountRegister      => [Y,        N,      N,      N],
             AccountRename        => [Y,        N,      N,      N],
             AccountChangeEmail   => [Y,        N,      N,      N],
+            AccountChangeProfile => [Y,        N,      N,      N],
+            AccountSetPreference => [Y,        N,      N,      N],
             AccountDeactivate    => [Y,        N,      N,      N],
             AccountReactivate    => [Y,        N,      N,      N],
             AccountSetPassword   => [Y,        N,      N,      N],

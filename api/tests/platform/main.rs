@@ -10,6 +10,7 @@ mod keys;
 mod manifests;
 mod passwords;
 mod people;
+mod profile;
 mod refreshing;
 mod rules;
 mod settings;

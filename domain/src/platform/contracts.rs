@@ -166,6 +166,30 @@ fn accounts() -> Vec<EventContract> {
             INTERNAL,
             vec![json!({"email": own("countess@example.com")}), json!({"email": erased()})],
         ),
+        event::<Account>(
+            "profile_changed",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"set": {
+                    "avatar_url": own("https://example.com/ada.png"),
+                    "locale": own("en-GB"),
+                    "time_zone": own("Europe/London"),
+                }}),
+                json!({"set": {"locale": erased()}, "unset": ["avatar_url", "time_zone"]}),
+            ],
+        ),
+        event::<Account>(
+            "preference_set",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"key": "theme", "value": own("dark")}),
+                json!({"key": "page.size", "value": {"$subject": SUBJECT, "value": 50}}),
+                json!({"key": "theme", "value": erased()}),
+            ],
+        ),
+        event::<Account>("preference_removed", "1", INTERNAL, vec![json!({"key": "theme"})]),
         event::<Account>("deactivated", "1", INTERNAL, vec![json!({"reason": "Left the company"})]),
         event::<Account>("reactivated", "1", INTERNAL, vec![json!({})]),
         event::<Account>(

@@ -2,6 +2,7 @@
 
 use super::grants::{Grant, own_membership};
 use super::launcher::fresh;
+use super::profile::{MyPreference, MyProfile, preferences_of, profile_of};
 use super::sessions::{tenants_of, unreadable};
 use crate::graphql::audit::trail::ActorKind as Kind;
 use crate::graphql::reads::failed;
@@ -82,6 +83,16 @@ impl Me {
             email: profile.email.value().map(|email| email.as_str().to_owned()),
             platform_roles: names(profile.platform_roles.iter().map(|role| Role::from(*role))),
         }))
+    }
+
+    /// What you say of yourself. Null for what is no account.
+    async fn profile(&self, ctx: &Context<'_>) -> Result<Option<MyProfile>> {
+        if self.kind == Kind::Account { profile_of(ctx, self.actor).await } else { Ok(None) }
+    }
+
+    /// How you like things, by key; at most 50. None for what is no account.
+    async fn preferences(&self, ctx: &Context<'_>) -> Result<Vec<MyPreference>> {
+        if self.kind == Kind::Account { preferences_of(ctx, self.actor).await } else { Ok(Vec::new()) }
     }
 
     /// Your memberships that hold, in whatever tenants, in the order in which you joined; at most 200.

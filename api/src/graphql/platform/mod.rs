@@ -13,6 +13,7 @@ pub mod manifests;
 pub mod me;
 pub mod members;
 pub mod modules;
+pub mod profile;
 pub mod roles;
 pub mod services;
 pub mod sessions;
@@ -65,6 +66,7 @@ pub struct RightsMutation(
     roles::RoleMutation,
     consents::ConsentMutation,
     activation::ActivationMutation,
+    profile::ProfileMutation,
 );
 
 #[derive(MergedSubscription, Default)]

@@ -101,6 +101,8 @@ fn field(name: &str) -> Value {
             "additionalProperties": {
                 "type": ["boolean", "integer", "string"],
                 "maxLength": SettingValue::CHARS_MAX,
+                "minimum": i64::MIN,
+                "maximum": i64::MAX,
             },
         }),
         _ => Value::Bool(false),
