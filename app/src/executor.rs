@@ -50,9 +50,18 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Executed<A> {
     pub outcome: Outcome,
+    /// The state that it was decided on; none for a repeat.
+    pub(crate) before: Option<Arc<Cached<A>>>,
     /// The state after it; none for a repeat, whose stream may have moved on since.
     pub state: Option<A>,
     pub version: Option<u64>,
+}
+
+impl<A> Executed<A> {
+    /// Of a command that was carried out before.
+    fn again(outcome: Outcome) -> Self {
+        Executed { outcome, before: None, state: None, version: None }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +202,7 @@ impl Executor {
             let mut unused_at = None;
             if !stamp.fresh {
                 match self.journal.earlier(&stamp).await.map_err(ExecuteError::Append)? {
-                    Ok(outcome) => return Ok(Executed { outcome, state: None, version: None }),
+                    Ok(outcome) => return Ok(Executed::again(outcome)),
                     Err(seen) => unused_at = Some(seen),
                 }
             }
@@ -270,7 +279,7 @@ impl Executor {
             let last = append.streams.iter().flat_map(|stream| &stream.events).last().map(|event| event.event_id);
             let known = Known { versions_at: Some(seen), unused_at };
             match self.journal.append(append, known).await {
-                Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
+                Ok(outcome) if outcome.deduplicated => return Ok(Executed::again(outcome)),
                 Ok(outcome) => {
                     let version = cached.version + events.len() as u64;
                     let mut state = cached.state.clone();
@@ -283,9 +292,10 @@ impl Executor {
                     if let Some(heard) = &self.heard {
                         heard.tell(&key, version);
                     }
+                    let before = Some(cached.clone());
                     let cached = Cached { state: state.clone(), version, seen: outcome.seen };
                     self.cache.put(key, Arc::new(cached));
-                    return Ok(Executed { outcome, state: Some(state), version: Some(version) });
+                    return Ok(Executed { outcome, before, state: Some(state), version: Some(version) });
                 }
                 Err(AppendError::Conflict { stream, expected, actual }) => {
                     self.cache.forget(&StreamKey { tenant, stream: stream.clone() });
@@ -316,7 +326,7 @@ impl Executor {
     ) -> Result<Option<Executed<A>>, ExecuteError<R>> {
         let Some(unused_at) = unused_at else { return Ok(None) };
         let earlier = self.journal.refusable(stamp, unused_at).await.map_err(ExecuteError::Append)?;
-        Ok(earlier.map(|outcome| Executed { outcome, state: None, version: None }))
+        Ok(earlier.map(Executed::again))
     }
 
     /// Waits until it is this caller's turn among those who try again on this stream.

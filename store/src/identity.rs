@@ -102,12 +102,12 @@ impl Secrets {
         Ok(())
     }
 
-    /// Forgets what no event names any more.
+    /// Forgets one that no event names any more, or never will. No other: its event may be still to come.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn keep_only(&self, account: AccountId, credential: CredentialId) -> Result<(), DatabaseError> {
-        let sql = "delete from identity.passwords where account_id = $1 and credential_id <> $2";
+    pub async fn forget_password(&self, account: AccountId, credential: CredentialId) -> Result<(), DatabaseError> {
+        let sql = "delete from identity.passwords where account_id = $1 and credential_id = $2";
         self.pool.query(sql, &[&account.0, &credential.0]).await?;
         Ok(())
     }

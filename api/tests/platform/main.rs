@@ -5,6 +5,7 @@ mod grants;
 mod harness;
 mod identity;
 mod ingest;
+mod interleaved;
 mod keys;
 mod passwords;
 mod people;

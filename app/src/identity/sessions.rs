@@ -33,7 +33,7 @@ impl Identity {
     /// # Errors
     /// [`LoginError::NoMember`], the same for a tenant that there is not.
     pub async fn start(&self, verified: Verified, tenant: TenantId, call: Call) -> Result<Tokens, LoginError> {
-        let Verified { account, generation } = verified;
+        let Verified { account, generation, .. } = verified;
         let membership = self.place(account, tenant).await?;
         let (inner, now) = (&self.inner, self.now());
         let session = SessionId(inner.system.uuid_v7());
