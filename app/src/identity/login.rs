@@ -32,6 +32,8 @@ pub enum LoginError {
     NoMember,
     #[error("too many failed logins; try again in {} s", .0.as_secs().max(1))]
     TooMany(Duration),
+    #[error("this session has gone on too often; try again in {} s", .0.as_secs().max(1))]
+    TooOften(Duration),
     #[error("too many logins at the moment; try again in {} s", .0.as_secs().max(1))]
     Busy(Duration),
     #[error(transparent)]
