@@ -49,13 +49,17 @@ impl Site {
     }
 
     pub(crate) async fn with(options: IdentityOptions) -> Self {
+        Self::open_to(options, OriginPolicy::SameHost).await
+    }
+
+    /// With pages that are welcome.
+    pub(crate) async fn open_to(options: IdentityOptions, origins: OriginPolicy) -> Self {
         let world = World::with(options).await;
         let mut fixed = StaticTokens::default();
         fixed.insert(FIXED, platform());
         let tokens = Arc::new(Tokens { fixed, identity: world.parts.identity.clone() });
         let (stop, stopping) = watch::channel(false);
         let metrics = Metrics::new(0);
-        let origins = OriginPolicy::SameHost;
         let rates = Rates::new(RateLimits::NONE);
         let settings = Settings {
             limits: Limits::default(),

@@ -91,7 +91,8 @@ pub enum AccountEvent {
     Renamed { name: Personal<Name> },
     /// The person has a new e-mail address, and the old one is free again.
     EmailChanged { email: Personal<EmailAddress> },
-    /// The account may not be used until it is reactivated. It keeps its e-mail address.
+    /// The account may not be used until it is reactivated, and every session of before has ended. It keeps its e-mail
+    /// address.
     Deactivated { reason: Reason },
     /// The account may be used again.
     Reactivated {},

@@ -57,7 +57,9 @@ impl Account {
                 let (password, platform_roles, generation) = (None, BTreeSet::new(), 0);
                 Active { profile: Profile { email, name, password, platform_roles, generation } }
             }
-            (Active { profile } | Deactivated { profile, .. }, E::Deactivated { reason }) => {
+            (Active { mut profile } | Deactivated { mut profile, .. }, E::Deactivated { reason }) => {
+                // Whoever comes back logs in again.
+                profile.generation = profile.generation.saturating_add(1);
                 Deactivated { profile, reason }
             }
             (Active { profile } | Deactivated { profile, .. }, E::Reactivated {}) => Active { profile },
