@@ -81,7 +81,7 @@ async fn fill(settled: &Settled, base: &Base, from: &Path, note: &Note) -> Resul
         "Journal {} is restored from the backup of {}, as incarnation {}.",
         restored.journal_id, note.taken_at, migrated.identity.incarnation_id
     );
-    secrets.tell(&note);
+    secrets.tell(note);
     println!("Now run `daybook verify`, then `daybook serve`, with the same --data-dir.");
     Ok(())
 }
