@@ -103,6 +103,9 @@ enum Verb {
     /// Write the published contracts (event schemas, samples, permissions, GraphQL) below a directory
     #[command(after_help = "Example:\n  daybook schemas --into schemas")]
     Schemas(verbs::schemas::Arguments),
+    /// What can be said of a module's manifest: is it in order?
+    #[command(after_help = "Example:\n  daybook modules check module.yaml")]
+    Modules(verbs::modules::Arguments),
     /// Print a completion script for your shell
     #[command(after_help = "Example:\n  daybook completion bash > /etc/bash_completion.d/daybook")]
     Completion { shell: clap_complete::Shell },
@@ -120,6 +123,12 @@ fn main() -> ExitCode {
     }
     if let Verb::Schemas(arguments) = &cli.verb {
         return match verbs::schemas::run(arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        };
+    }
+    if let Verb::Modules(arguments) = &cli.verb {
+        return match verbs::modules::run(arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => failure.report(),
         };
@@ -158,7 +167,7 @@ fn main() -> ExitCode {
             Verb::Backup(arguments) => verbs::backup::run(settled, arguments).await,
             Verb::Restore(arguments) => verbs::restore::run(settled, arguments).await,
             Verb::Admin(arguments) => verbs::admin::run(settled, arguments).await,
-            Verb::Config(_) | Verb::Schemas(_) | Verb::Completion { .. } => Ok(()),
+            Verb::Config(_) | Verb::Schemas(_) | Verb::Modules(_) | Verb::Completion { .. } => Ok(()),
         }
     });
     match done {

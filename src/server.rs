@@ -50,8 +50,6 @@ use tokio::task::JoinHandle;
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long it keeps on writing once it stops, where another node can write as well.
 const HAND_OVER: Duration = Duration::from_secs(1);
-/// How long a client may take nothing of what it is sent.
-const STALLED_MAX: Duration = Duration::from_secs(30);
 /// How long history may go unsigned.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -65,7 +63,7 @@ pub struct Server {
     pub checkpoints: CheckpointStore,
     stop: watch::Sender<bool>,
     sockets: transport::Sockets,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     writer: JoinHandle<()>,
     drained: oneshot::Sender<()>,
     checkpointing: JoinHandle<()>,
@@ -265,7 +263,7 @@ impl Server {
         };
         let router = transport::router(schema, tokens.clone(), settings)
             .merge(auth::router(auth))
-            .merge(ingest::router(parts, tokens.clone(), ingest::Limits::default(), rates.clone()))
+            .merge(origins.welcome(ingest::router(parts, tokens.clone(), ingest::Limits::default(), rates.clone())))
             .merge(health::router(
                 Health {
                     standing: journal.standing(),
@@ -309,13 +307,11 @@ impl Server {
         );
 
         let mut until = stopping.clone();
-        let listener = transport::listening(listener, STALLED_MAX);
-        let http = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-            .with_graceful_shutdown(async move {
-                // An error means that the sender is gone, which is an end as well.
-                let _ = until.wait_for(|stop| *stop).await;
-            });
-        let http = tokio::spawn(async move { http.await });
+        let http = transport::serve(listener, router, transport::Patience::default(), async move {
+            // An error means that the sender is gone, which is an end as well.
+            let _ = until.wait_for(|stop| *stop).await;
+        });
+        let http = tokio::spawn(http);
         Ok(Server {
             listen,
             database,

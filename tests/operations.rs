@@ -371,3 +371,35 @@ fn a_start_that_fails_stops_the_database_that_it_started() {
     assert!(data.join("postgres").exists(), "no database was started, so nothing is shown");
     assert!(!data.join("postgres").join("postmaster.pid").exists());
 }
+
+#[test]
+fn a_manifest_is_checked_without_a_server_and_every_fault_has_its_place() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("module.yaml");
+    let manifest = "id: notes\nname: Notes\nversion: 1.0.0\nintegration: {type: embedded}\nroles: [{name: user}]\n";
+    let check = |arguments: &[&str]| run(home.path(), &[&["modules", "check"], arguments].concat());
+    let name = file.to_str().unwrap();
+
+    std::fs::write(&file, manifest).unwrap();
+    let good = check(&[name]);
+    assert_eq!((good.status.code(), text(&good).trim()), (Some(0), "notes 1.0.0 is in order; its roles are user."));
+
+    std::fs::write(&file, manifest.replace("1.0.0", "1.0").replace("embedded", "popup")).unwrap();
+    let bad = check(&[name]);
+    assert_eq!(bad.status.code(), Some(1));
+    let told = String::from_utf8(bad.stdout).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with(&format!("{name}:3:10: version: this is a text")), "{told}");
+    assert!(lines[1].starts_with(&format!("{name}:4:21: integration.type: a module is embedded")), "{told}");
+    assert_eq!(lines.len(), 2, "{told}");
+    let as_json: Value = serde_json::from_slice(&check(&[name, "--format", "json"]).stdout).unwrap();
+    assert_eq!((&as_json["valid"], &as_json["faults"][0]["line"]), (&json!(false), &json!(3)), "{as_json}");
+
+    std::fs::write(&file, [0xff, 0xfe]).unwrap();
+    assert!(text(&check(&[name])).contains("UTF-8"));
+    assert_eq!(check(&["nowhere.yaml"]).status.code(), Some(2));
+    assert_eq!(check(&[]).status.code(), Some(2));
+    assert!(text(&check(&["--help"])).contains("daybook modules check module.yaml"));
+    // Nothing was begun for it.
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
+}

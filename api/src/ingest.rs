@@ -54,11 +54,23 @@ pub struct Limits {
     pub calls_max: usize,
     /// How long the next bytes of a body may take.
     pub idle_max: Duration,
+    /// How long a body may be waited for in all before its pace counts.
+    pub grace: Duration,
+    /// Bytes that must have come then for each second of waiting: whoever sends one at a time would have one of the calls
+    /// for ever.
+    pub bytes_per_s_min: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body_bytes_max: 64 << 20, rows_max: 1_000_000, calls_max: 16, idle_max: Duration::from_secs(30) }
+        Limits {
+            body_bytes_max: 64 << 20,
+            rows_max: 1_000_000,
+            calls_max: 16,
+            idle_max: Duration::from_secs(30),
+            grace: Duration::from_secs(60),
+            bytes_per_s_min: 1_024,
+        }
     }
 }
 
@@ -201,9 +213,17 @@ impl<A: Authenticate<Credential = Credential>> Endpoint<A> {
         mut asked: Asked<'_>,
     ) -> Result<(), Problem> {
         let mut bytes = 0u64;
+        let mut waited = Duration::ZERO;
         loop {
+            let due = u128::from(self.limits.bytes_per_s_min) * waited.as_millis() / 1_000;
+            if waited > self.limits.grace && u128::from(bytes) < due {
+                return Err(Problem::dripping(self.limits.bytes_per_s_min));
+            }
+            let since = Instant::now();
             let next = tokio::time::timeout(self.limits.idle_max, body.next());
-            let chunk = match next.await.map_err(|_| Problem::slow(self.limits.idle_max))? {
+            let next = next.await.map_err(|_| Problem::slow(self.limits.idle_max))?;
+            waited += since.elapsed();
+            let chunk = match next {
                 None => break,
                 Some(chunk) => chunk.map_err(|_| Problem::broken_off())?,
             };

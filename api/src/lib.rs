@@ -11,5 +11,6 @@ pub mod health;
 pub mod ingest;
 pub mod metrics;
 pub mod node;
+pub mod openapi;
 pub mod tokens;
 pub mod transport;

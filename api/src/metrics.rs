@@ -3,7 +3,7 @@
 //! No label names a tenant, a person or anything a client chose, so the number of series is bounded. What is a gauge
 //! is read when somebody asks; the paths of requests only add to counters.
 
-use crate::transport::Sockets;
+use crate::transport::{Sockets, method_word};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
@@ -177,8 +177,7 @@ impl Metrics {
 
     /// Counts an HTTP answer. `route`: of the table of routes, never the path.
     pub(crate) fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
-        const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
-        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER");
+        let method = method_word(method);
         let route = route.to_owned();
         self.inner.answer_seconds.get_or_create(&RouteLabels { route: route.clone() }).observe(took.as_secs_f64());
         self.inner.answers.get_or_create(&AnswerLabels { method, route, status }).inc();

@@ -7,9 +7,9 @@
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::any;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use daybook_store::journal::{Forward, ForwardError, Forwarded, Journal};
@@ -40,10 +40,14 @@ const SEEN_MAX: NonZeroUsize = NonZeroUsize::new(300_000).unwrap();
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Open connections to the writer's node that wait for the next request.
 const IDLE_MAX: usize = 256;
+/// How long they wait: less than `Patience::head_max`.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 
 const TIME: &str = "daybook-node-time";
 const BODY_HASH: &str = "daybook-node-body";
 const SIGNATURE: &str = "daybook-node-signature";
+/// What a request carries.
+pub(crate) const HEADERS: [&str; 3] = [TIME, BODY_HASH, SIGNATURE];
 
 type Signature = [u8; 32];
 
@@ -82,7 +86,7 @@ impl Shared {
 pub fn router(journal: Journal, key: [u8; 32], system: SharedSystem) -> Router {
     let seen = Mutex::new(LruCache::new(SEEN_MAX));
     let door = Arc::new(Door { journal, shared: Shared { key, system }, seen });
-    Router::new().route(PATH, post(take)).with_state(door)
+    Router::new().route(PATH, any(take)).with_state(door)
 }
 
 struct Door {
@@ -94,7 +98,9 @@ struct Door {
 
 async fn take(State(door): State<Arc<Door>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Some((signature, body_hash)) = door.admit(&parts.headers) else {
+    // Another method is as if nothing were here, too.
+    let admitted = (parts.method == Method::POST).then(|| door.admit(&parts.headers)).flatten();
+    let Some((signature, body_hash)) = admitted else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
@@ -150,6 +156,8 @@ impl Link {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_MAX)
             .pool_max_idle_per_host(IDLE_MAX)
+            // Before the other end lets go of it, or a request could meet that.
+            .pool_idle_timeout(IDLE_FOR)
             // What a proxy of this machine's makes of it, the other node could not check.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

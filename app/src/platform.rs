@@ -157,6 +157,10 @@ pub enum JoinRefused {
     AccountDeactivated,
     #[error("the tenant has no role {0}; define it first, or leave it out")]
     NoSuchRole(RoleName),
+    #[error("there is no such module in this tenant; register it first")]
+    NoSuchModule,
+    #[error("the module is retired for good; nobody can use it any more")]
+    ModuleRetired,
 }
 
 impl Refusal for JoinRefused {
@@ -167,6 +171,8 @@ impl Refusal for JoinRefused {
             Self::NoSuchAccount => "ACCOUNT_NOT_REGISTERED",
             Self::AccountDeactivated => "ACCOUNT_DEACTIVATED",
             Self::NoSuchRole(_) => "ROLE_NOT_DEFINED",
+            Self::NoSuchModule => "MODULE_NOT_REGISTERED",
+            Self::ModuleRetired => "MODULE_RETIRED",
         }
     }
 
@@ -176,6 +182,7 @@ impl Refusal for JoinRefused {
             Self::Tenant(refusal) => refusal.path(),
             Self::NoSuchAccount | Self::AccountDeactivated => &["account"],
             Self::NoSuchRole(_) => &["customRoles"],
+            Self::NoSuchModule | Self::ModuleRetired => &["module"],
         }
     }
 }
@@ -218,6 +225,10 @@ impl Executor {
             MembershipCommand::Rejoin { roles } => (Joining::AgainAs(id), Some(roles)),
             MembershipCommand::ChangeRoles { roles } => (Joining::Nobody, Some(roles)),
             MembershipCommand::End { .. } => (Joining::Nobody, None),
+            MembershipCommand::SwitchModule { module, .. } => {
+                let module = *module;
+                return self.execute_beside(authorized, id, call, &InTenant(Switching(module))).await;
+            }
         };
         // Too many are refused by the membership itself.
         let roles = roles.iter().flat_map(|roles| &roles.custom).take(HELD_MAX).cloned().collect();
@@ -336,6 +347,25 @@ impl Beside<JoinRefused> for Holding {
             looked.refusal = role.definition().is_none().then(|| JoinRefused::NoSuchRole(key.clone()));
         }
         Ok(looked)
+    }
+}
+
+/// The module that is switched for a member.
+struct Switching(ModuleId);
+
+impl Beside<JoinRefused> for Switching {
+    async fn look(
+        &self,
+        executor: &Executor,
+        tenant: TenantId,
+    ) -> Result<Looked<JoinRefused>, ExecuteError<JoinRefused>> {
+        let (at, module) = look::<Module, _>(executor, tenant, self.0.0).await?;
+        let refusal = match module {
+            Module::Absent => Some(JoinRefused::NoSuchModule),
+            Module::Retired { .. } => Some(JoinRefused::ModuleRetired),
+            Module::Registered { .. } | Module::Enabled { .. } | Module::Disabled { .. } => None,
+        };
+        Ok(Looked { at: vec![at], refusal })
     }
 }
 

@@ -210,7 +210,8 @@ impl Rules {
         Ok(self.consent(target, credential.tenant).await?.map(|consent| consent.until))
     }
 
-    /// Why an account of a tenant may do something there, or may not. `record`: the fields of the record it is about.
+    /// Why an account of a tenant may do something there, or may not. `granted`: roles of modules that it holds besides.
+    /// `record`: the fields of the record it is about.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -219,11 +220,16 @@ impl Rules {
         tenant: TenantId,
         account: AccountId,
         action: &str,
+        granted: Vec<Arc<RoleRules>>,
         record: &(impl daybook_domain::condition::Record + ?Sized),
     ) -> Result<Explained, Unreadable> {
         let id = membership_id(tenant, account).0;
         let member: Membership = self.state::<_, MembershipError>(tenant, id).await?.0;
-        let permissions = self.of_member(tenant, account).await?;
+        let mut permissions = self.of_member(tenant, account).await?;
+        if !granted.is_empty() {
+            let held = permissions.roles().iter().cloned().chain(granted).collect();
+            permissions = Arc::new(Permissions::compile(held, find));
+        }
         let roles: Vec<Role> = member.roles().map(Role::from).collect();
         let actor = daybook_domain::Actor { id: account.0, kind: ActorKind::Account };
         let credential = Credential::new(actor, tenant, roles.clone(), None).with_permissions(permissions.clone());

@@ -53,6 +53,9 @@ actions! {
     TenantChangePlan = "tenant.changePlan", Command;
     TenantChangeSettings = "tenant.changeSettings", Command;
     TenantChangeContact = "tenant.changeContact", Command;
+    /// That a domain is a tenant's is for the platform to find out.
+    TenantClaimDomain = "tenant.claimDomain", Command;
+    TenantReleaseDomain = "tenant.releaseDomain", Command;
     TenantSuspend = "tenant.suspend", Command;
     TenantReopen = "tenant.reopen", Command;
     TenantClose = "tenant.close", Command;
@@ -66,6 +69,9 @@ actions! {
     AccountRegister = "account.register", Command;
     AccountRename = "account.rename", Command;
     AccountChangeEmail = "account.changeEmail", Command;
+    /// What somebody says of themselves, and how they like things. Nobody does it for another.
+    AccountChangeProfile = "account.changeProfile", Command;
+    AccountSetPreference = "account.setPreference", Command;
     AccountDeactivate = "account.deactivate", Command;
     AccountReactivate = "account.reactivate", Command;
     /// Gives an account a password. One's own needs no permission, but the one of before.
@@ -108,6 +114,8 @@ actions! {
     ModuleUpgrade = "module.upgrade", Command;
     ModuleEnable = "module.enable", Command;
     ModuleDisable = "module.disable", Command;
+    /// Switches a module on or off: for the tenant or for one member; in the platform's tenant, for all of them.
+    ModuleActivate = "module.activate", Command;
     ModuleRetire = "module.retire", Command;
     ModuleRead = "module.read", Read;
     ModuleList = "module.list", Read;

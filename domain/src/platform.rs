@@ -11,6 +11,7 @@ pub mod projection;
 pub mod role;
 pub mod service;
 pub mod session;
+pub mod switch;
 pub mod tenant;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use projection::{
 pub use role::{DefinedRole, RoleCommand, RoleError, RoleEvent, role_id};
 pub use service::{Service, ServiceCommand, ServiceError, ServiceEvent};
 pub use session::{Session, SessionCommand, SessionError, SessionEvent};
+pub use switch::{ModuleSwitch, ModuleSwitchCommand, ModuleSwitchError, ModuleSwitchEvent, module_switch_id};
 pub use tenant::{Tenant, TenantCommand, TenantError, TenantEvent};

@@ -88,6 +88,7 @@ pub fn contract_files() -> Vec<(String, String)> {
     let mut files = vec![
         ("permissions.txt".to_owned(), permission_table()),
         ("roles.txt".to_owned(), crate::rules::preset_table()),
+        ("module.schema.json".to_owned(), pretty(platform::module::text::schema())),
     ];
     for contract in event_contracts() {
         let stem = format!("events/{}.v{}", contract.event_type, contract.version);
@@ -242,7 +243,7 @@ mod tests {
         let tags: Vec<_> = variants::<crate::platform::TenantEvent>().into_iter().map(|(tag, _)| tag).collect();
         assert_eq!(
             tags.join(" "),
-            "registered renamed plan_changed settings_changed contact_changed suspended reopened closed"
+            "registered renamed plan_changed settings_changed contact_changed domain_claimed domain_released suspended reopened closed"
         );
     }
 

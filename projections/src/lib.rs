@@ -20,6 +20,8 @@ pub use platform::accounts::Accounts;
 pub use platform::consents::Consents;
 pub use platform::grants::Grants;
 pub use platform::members::Members;
+pub use platform::module_switches::ModuleSwitches;
+pub use platform::module_versions::ModuleVersions;
 pub use platform::modules::Modules;
 pub use platform::roles::Roles;
 pub use platform::services::Services;
@@ -37,6 +39,8 @@ pub fn read_models() -> Vec<Model> {
         Model::of::<Sessions>(),
         Model::of::<Services>(),
         Model::of::<Modules>(),
+        Model::of::<ModuleVersions>(),
+        Model::of::<ModuleSwitches>(),
         Model::of::<Grants>(),
         Model::of::<Roles>(),
         Model::of::<Consents>(),

@@ -6,6 +6,8 @@ pub mod accounts;
 pub mod consents;
 pub mod grants;
 pub mod members;
+pub mod module_switches;
+pub mod module_versions;
 pub mod modules;
 pub mod roles;
 pub mod services;

@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod export;
 pub mod migrate;
+pub mod modules;
 pub mod projections;
 pub mod rebuild;
 pub mod replay;

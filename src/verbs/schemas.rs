@@ -16,6 +16,7 @@ pub fn files() -> Vec<(String, String)> {
     let mut files = daybook_domain::registry::contract_files();
     files.push((daybook_bus::asyncapi::PATH.into(), daybook_bus::asyncapi::document()));
     files.push(("access.txt".into(), daybook_api::declared::table()));
+    files.push(("openapi.json".into(), daybook_api::openapi::text()));
     files.push(("schema.graphql".into(), daybook_api::graphql::sdl()));
     files
 }

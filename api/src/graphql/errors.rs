@@ -3,6 +3,7 @@
 use async_graphql::{Enum, Error, ErrorExtensions, SimpleObject};
 use daybook_app::{Denied, ExecuteError};
 use daybook_domain::Refusal;
+use daybook_domain::platform::module::text::Fault;
 use daybook_store::journal::AppendError;
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ pub struct UserError {
     pub code: String,
     /// What is wrong and what to do about it, for a person.
     pub message: String,
+    /// Where the fault is in a text that was sent, counted from 1. Null for everything else.
+    pub line: Option<u32>,
+    /// Where in its line, counted from 1. Null for everything else.
+    pub column: Option<u32>,
 }
 
 impl UserError {
@@ -23,7 +28,18 @@ impl UserError {
             [] => Vec::new(),
             path => std::iter::once("input").chain(path.iter().copied()).map(str::to_owned).collect(),
         };
-        UserError { path, code: code.to_owned(), message: message.into() }
+        UserError { path, code: code.to_owned(), message: message.into(), line: None, column: None }
+    }
+
+    /// A fault in a text that was sent as the input field `field`.
+    pub fn in_text(field: &str, fault: &Fault) -> Self {
+        let path: Vec<&str> = std::iter::once(field).chain(fault.path.iter().map(String::as_str)).collect();
+        let place = |number: usize| u32::try_from(number).ok();
+        UserError {
+            line: place(fault.at.line),
+            column: place(fault.at.column),
+            ..UserError::new(&path, fault.code, fault.to_string())
+        }
     }
 
     pub fn of(refusal: &dyn Refusal) -> Self {

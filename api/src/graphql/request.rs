@@ -119,7 +119,11 @@ pub(crate) struct Written {
 
 impl Receipt {
     pub(crate) fn refused(error: impl Into<UserError>) -> Self {
-        Receipt { position: None, deduplicated: false, user_errors: vec![error.into()], written: None }
+        Receipt::refused_all(vec![error.into()])
+    }
+
+    pub(crate) fn refused_all(user_errors: Vec<UserError>) -> Self {
+        Receipt { position: None, deduplicated: false, user_errors, written: None }
     }
 
     /// What was written, once these read models show it; none if nothing was, or if the caller may not read it.

@@ -146,6 +146,13 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, code::LIMIT_EXCEEDED, detail)
     }
 
+    pub(super) fn dripping(bytes_per_s_min: u64) -> Self {
+        let detail = format!("the body comes too slowly: send at least {bytes_per_s_min} bytes a second");
+        let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, detail);
+        problem.more.half_a_body = true;
+        problem
+    }
+
     pub(super) fn slow(idle: Duration) -> Self {
         let detail = format!("nothing came for {} s: send the body without such a pause", idle.as_secs());
         let mut problem = Self::new(StatusCode::REQUEST_TIMEOUT, code::BAD_USER_INPUT, detail);

@@ -9,6 +9,7 @@ use super::{
     CORRELATION_HEADER, CorrelationId, Rates, TooOften,
     caller::{Caller, Network},
     fault::{code, too_often},
+    problem::in_our_words,
 };
 use crate::metrics::Metrics;
 use axum::{
@@ -71,9 +72,12 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
 
     let mut response = match refused {
         Some(refused) => turned_away(&refused, &correlation),
+        // Which of them a proxy in front believes, and which the check of origins, nobody knows.
+        None if request.headers().get_all(header::HOST).iter().count() > 1 => StatusCode::BAD_REQUEST.into_response(),
         None => next.run(request).await,
     };
 
+    response = in_our_words(response, &correlation);
     let headers = response.headers_mut();
     for (name, value) in SECURITY {
         // A page knows better what it needs.
@@ -90,13 +94,19 @@ async fn pass(State(edge): State<Edge>, mut request: Request, next: Next) -> Res
     let operation = response.extensions().get::<Operation>();
     let line = Line {
         correlation: correlation.as_str(),
-        method: method.as_str(),
+        method: method_word(method.as_str()),
         route: path,
         status: response.status().as_u16(),
         duration_ms: took.as_secs_f64() * 1_000.0,
     };
     line.write(operation);
     response
+}
+
+/// The method, unless the client made it up.
+pub(crate) fn method_word(method: &str) -> &'static str {
+    const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
+    METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER")
 }
 
 /// On every answer. Nothing here is meant to be drawn, framed, sniffed or sent on; what is a page says so itself. Browsers
@@ -201,7 +211,13 @@ mod tests {
             metrics: Metrics::new(0),
             rates: Rates::new(limits),
         };
-        let routes = Router::new().route("/thing", get(async || "thing")).route("/health/live", get(async || "live"));
+        let broken = async || StatusCode::INTERNAL_SERVER_ERROR;
+        let long = async |body: axum::body::Bytes| body;
+        let routes = Router::new()
+            .route("/thing", get(async || "thing").post(long))
+            .route("/broken", get(broken))
+            .route("/health/live", get(async || "live"))
+            .layer(axum::extract::DefaultBodyLimit::max(10));
         surround(routes, edge)
     }
 
@@ -243,6 +259,32 @@ mod tests {
         assert_eq!(from(&router, "192.0.2.2", "/thing").await.status(), 200);
         assert_eq!(from(&router, "192.0.2.1", "/nowhere").await.status(), 429, "guessing at paths has its price, too");
         assert_eq!(from(&router, "192.0.2.1", "/health/live").await.status(), 200);
+    }
+
+    #[tokio::test]
+    async fn what_no_handler_of_ours_answers_is_a_problem_document_too() {
+        let router = router(RateLimits::NONE);
+        for (method, path, status, code) in [
+            ("GET", "/nowhere", 404, "NOT_FOUND"),
+            ("DELETE", "/thing", 405, "BAD_USER_INPUT"),
+            ("POST", "/thing", 413, "LIMIT_EXCEEDED"),
+            ("GET", "/broken", 500, "INTERNAL"),
+            ("GET", "/two-hosts", 400, "BAD_USER_INPUT"),
+        ] {
+            let mut request = Request::builder().method(method).uri(path).header("host", "day.example");
+            if path == "/two-hosts" {
+                request = request.header("host", "evil.example");
+            }
+            let request = request.body(Body::from("longer than ten")).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json", "{method} {path}");
+            assert_eq!(answer.headers().contains_key("allow"), status == 405);
+            let body = axum::body::to_bytes(answer.into_body(), 10_000).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((&body["status"], &body["code"]), (&status.into(), &code.into()), "{method} {path}");
+            assert_eq!(body["correlationId"], Uuid::from_u128(7).to_string());
+        }
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -37,6 +38,14 @@ impl OriginPolicy {
         match self {
             Self::SameHost => false,
             Self::SameHostAnd(list) => list.iter().any(|known| known.eq_ignore_ascii_case(origin)),
+        }
+    }
+
+    /// Lets pages of listed origins ask these routes and read their answers.
+    pub fn welcome(&self, router: Router) -> Router {
+        match self.cross_origin() {
+            Some(layer) => router.layer(layer),
+            None => router,
         }
     }
 
@@ -122,6 +131,22 @@ mod tests {
     #[test]
     fn a_program_without_an_origin_is_admitted() {
         assert!(OriginPolicy::SameHost.admits(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_welcome_may_ask_and_read_and_another_may_not() {
+        let routes = || Router::new().route("/thing", axum::routing::post(async || "thing"));
+        let ask = async |policy: &OriginPolicy, origin: &str| {
+            let request = axum::extract::Request::options("/thing").header("host", "day.example");
+            let request = request.header("origin", origin).header("access-control-request-method", "POST");
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let answer = tower::ServiceExt::oneshot(policy.welcome(routes()), request).await.unwrap();
+            answer.headers().get("access-control-allow-origin").map(|allowed| allowed.to_str().unwrap().to_owned())
+        };
+        let policy = OriginPolicy::SameHostAnd(vec!["https://app.example".into()]);
+        assert_eq!(ask(&policy, "https://app.example").await.as_deref(), Some("https://app.example"));
+        assert_eq!(ask(&policy, "https://evil.example").await, None);
+        assert_eq!(ask(&OriginPolicy::SameHost, "https://app.example").await, None);
     }
 
     #[test]

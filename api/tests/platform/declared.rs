@@ -95,6 +95,7 @@ impl Schema {
 fn well_formed(name: &str) -> Option<&'static str> {
     Some(match name {
         "action" => "\"device.read\"",
+        "domain" => "\"acme.example\"",
         "email" => "\"ada@example.com\"",
         "field" => "\"device.serial\"",
         "resolutionS" => "900",
@@ -257,7 +258,9 @@ fn every_permission_is_asked_for_somewhere() {
     let elsewhere = BTreeSet::from([
         // The operator's verb has it carried out on the node that writes.
         Action::ProjectionSkipEvent,
-        // An account does these with its own sessions: that they are its own is the proof.
+        // An account does these with itself and its own sessions: that they are its own is the proof.
+        Action::AccountChangeProfile,
+        Action::AccountSetPreference,
         Action::SessionStart,
         Action::SessionRefresh,
         Action::SessionSwitchTenant,

@@ -7,7 +7,7 @@ use daybook_app::Credential;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ impl Site {
 }
 
 /// Status and problem document of an answer whose connection is closed after it, or stays open.
-async fn answer(socket: &mut TcpStream) -> (u16, Value) {
+async fn answer(socket: &mut (impl AsyncRead + Unpin)) -> (u16, Value) {
     let mut text = Vec::new();
     loop {
         let mut buffer = [0; 4096];
@@ -121,6 +121,25 @@ async fn a_body_that_stops_coming_is_answered_with_what_was_recorded_and_can_be_
     let (status, _, report) = site.post("one").await;
     assert_eq!((status, &report["accepted"], &report["duplicates"]), (200, &json!(4), &json!(0)), "{report}");
     assert_eq!(site.totals(&report["position"]).await, (4, "1000".into()));
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up_and_its_place_is_free() {
+    let limits =
+        Limits { calls_max: 1, grace: Duration::from_millis(300), bytes_per_s_min: 1_000_000, ..Limits::default() };
+    let site = Site::start(limits).await;
+    let (mut answered, mut sending) = site.begin(1_000_000, HEADER).await.into_split();
+    let drips = tokio::spawn(async move {
+        while sending.write_all(b"1").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let (status, problem) = answer(&mut answered).await;
+    drips.abort();
+    assert_eq!((status, &problem["code"]), (408, &json!("BAD_USER_INPUT")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("too slowly"), "{problem}");
+    let (status, _, report) = site.post("one").await;
+    assert_eq!((status, &report["accepted"]), (200, &json!(4)), "{report}");
 }
 
 #[tokio::test]

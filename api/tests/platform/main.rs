@@ -1,5 +1,6 @@
 //! The platform as clients of the API meet it: people, modules, and who may use what.
 
+mod activation;
 mod declared;
 mod energy;
 mod grants;
@@ -9,11 +10,14 @@ mod identity;
 mod ingest;
 mod introspection;
 mod keys;
+mod manifests;
 mod passwords;
 mod people;
+mod profile;
 mod refreshing;
 mod repeats;
 mod rules;
+mod settings;
 mod site;
 mod sockets;
 mod stale;

@@ -16,8 +16,8 @@ use async_graphql::{
 };
 use daybook_api::metrics::Metrics;
 use daybook_api::transport::{
-    AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, RateLimits, Rates,
-    Settings, Sockets, SpecNulls, listening, router,
+    self, AtLeast, Authenticate, CorrelationId, Limits, NotAuthenticated, OriginPolicy, POSITION_HEADER, Patience,
+    RateLimits, Rates, Settings, Sockets, SpecNulls, router,
 };
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{net::TcpListener, sync::watch};
@@ -312,7 +312,7 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
     let schema = Schema::build(Query, Mutation, Subscriptions).extension(SpecNulls).data(state.clone()).finish();
     let (stop, shutdown) = watch::channel(false);
     let ids = AtomicU64::new(0);
-    let listener = listening(listener, setup.limits.socket.send_timeout * 2);
+    let patience = Patience { stalled_max: setup.limits.socket.send_timeout * 2, ..Patience::default() };
     let settings = Settings {
         limits: setup.limits,
         origins: setup.origins,
@@ -324,6 +324,6 @@ pub async fn serve(setup: Setup) -> std::io::Result<Server> {
         open: &[],
     };
     let app = router(schema, Tokens(state.clone()), settings);
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(transport::serve(listener, app, patience, std::future::pending()));
     Ok(Server { address, state, stop, sockets: setup.sockets })
 }

@@ -3,7 +3,7 @@
 use daybook_domain::EventSourced;
 use daybook_domain::energy::Device;
 use daybook_domain::platform::{
-    AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Service, Session, Tenant,
+    AccessGrant, Account, Consent, DefinedRole, Membership, Module, ModuleSwitch, Projection, Service, Session, Tenant,
 };
 use daybook_domain::upcast::Origin;
 use daybook_store::codec::{self, CodecError};
@@ -55,6 +55,7 @@ const FOLDS: &[(&str, Fresh)] = &[
     ("role", new::<DefinedRole>),
     ("consent", new::<Consent>),
     ("module", new::<Module>),
+    ("module_switch", new::<ModuleSwitch>),
     ("grant", new::<AccessGrant>),
     ("projection", new::<Projection>),
     ("device", new::<Device>),

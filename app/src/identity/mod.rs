@@ -11,6 +11,7 @@ pub mod heard;
 mod known;
 mod login;
 pub mod passwords;
+mod profile;
 mod secret;
 mod sessions;
 mod shut;
@@ -20,6 +21,7 @@ pub use access_token::{AUDIENCE, Claims, LIFETIME_MAX, TokenError};
 pub use api_keys::{IssuedKey, KeyError, KeyRequest};
 pub use known::Unreadable;
 pub use login::{LoginError, Verified};
+pub use profile::ProfileChange;
 pub use secret::API_KEY_PREFIX;
 pub use sessions::Tokens;
 pub use shut::Shut;
@@ -257,7 +259,7 @@ impl Identity {
             Some(membership) => {
                 let known = self.inner.known.get::<Membership>(*tenant, membership.0).await?;
                 match &known.state {
-                    Membership::Active { account: member, roles } if member == account => {
+                    Membership::Active { account: member, roles, .. } if member == account => {
                         // Those of the tenant's making are added by the rules.
                         roles.built_in.iter().map(|role| Role::from(*role)).collect()
                     }

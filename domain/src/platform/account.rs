@@ -6,6 +6,7 @@
 //! address is nobody else's is the journal's to check, by the keys that [`Account::keys`] names. Its personal
 //! fields are the account's own: their subject is the account's id, so that one key erases the person.
 
+mod profile;
 mod state;
 mod values;
 
@@ -15,6 +16,7 @@ mod properties;
 mod tests;
 
 pub use crate::value::{EmailAddress, Name, Reason};
+pub use profile::{AvatarUrl, Detail, Details, Locale, PREFERENCES_MAX, ZoneName, parse_key, parse_preference};
 pub use state::{Account, Profile};
 pub use values::PlatformRole;
 
@@ -23,8 +25,10 @@ use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
 use crate::context::Context;
 use crate::ids::{CredentialId, PLATFORM_TENANT};
 use crate::personal::Personal;
+use crate::platform::tenant::{SettingKey, SettingValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The kind of the unique key that an account's e-mail address takes, in the whole platform.
 pub const EMAIL_KEY: &str = "account.email";
@@ -42,6 +46,17 @@ pub enum AccountCommand {
     },
     ChangeEmail {
         email: Personal<EmailAddress>,
+    },
+    /// What a person says of themselves. What is named in neither stays.
+    ChangeProfile {
+        name: Option<Personal<Name>>,
+        set: Details,
+        unset: BTreeSet<Detail>,
+    },
+    SetPreference {
+        key: SettingKey,
+        /// None: it is removed.
+        value: Option<Personal<SettingValue>>,
     },
     Deactivate {
         reason: Reason,
@@ -70,6 +85,8 @@ impl Guarded for AccountCommand {
             Self::Register { .. } => Action::AccountRegister,
             Self::Rename { .. } => Action::AccountRename,
             Self::ChangeEmail { .. } => Action::AccountChangeEmail,
+            Self::ChangeProfile { .. } => Action::AccountChangeProfile,
+            Self::SetPreference { .. } => Action::AccountSetPreference,
             Self::Deactivate { .. } => Action::AccountDeactivate,
             Self::Reactivate => Action::AccountReactivate,
             Self::SetPassword { .. } => Action::AccountSetPassword,
@@ -91,6 +108,17 @@ pub enum AccountEvent {
     Renamed { name: Personal<Name> },
     /// The person has a new e-mail address, and the old one is free again.
     EmailChanged { email: Personal<EmailAddress> },
+    /// The person says something else of themselves. What is in neither stays as it was.
+    ProfileChanged {
+        #[serde(default, skip_serializing_if = "Details::is_empty")]
+        set: Details,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        unset: BTreeSet<Detail>,
+    },
+    /// The person likes something in a certain way.
+    PreferenceSet { key: SettingKey, value: Personal<SettingValue> },
+    /// The person has no such preference any more.
+    PreferenceRemoved { key: SettingKey },
     /// The account may not be used until it is reactivated. It keeps its e-mail address.
     Deactivated { reason: Reason },
     /// The account may be used again.
@@ -116,6 +144,9 @@ impl cqrs_es::DomainEvent for AccountEvent {
             Self::Registered { .. } => "registered",
             Self::Renamed { .. } => "renamed",
             Self::EmailChanged { .. } => "email_changed",
+            Self::ProfileChanged { .. } => "profile_changed",
+            Self::PreferenceSet { .. } => "preference_set",
+            Self::PreferenceRemoved { .. } => "preference_removed",
             Self::Deactivated { .. } => "deactivated",
             Self::Reactivated {} => "reactivated",
             Self::PasswordSet { .. } => "password_set",
@@ -152,6 +183,12 @@ pub enum AccountError {
     EmailErased,
     #[error("the name was erased; give another one")]
     NameErased,
+    #[error("the personal data of an account is its own; use the account's id as the subject")]
+    ForeignDetail,
+    #[error("this was erased; give it anew")]
+    DetailErased,
+    #[error("an account has at most {PREFERENCES_MAX} preferences; remove some first")]
+    TooManyPreferences,
     #[error("the sessions of the account have been revoked since; look at them again")]
     OtherGeneration,
 }
@@ -163,7 +200,9 @@ impl Refusal for AccountError {
             Self::AlreadyRegistered => "ACCOUNT_ALREADY_REGISTERED",
             Self::Deactivated => "ACCOUNT_DEACTIVATED",
             Self::ForeignStream => "ACCOUNT_FOREIGN_STREAM",
-            Self::ForeignEmail | Self::ForeignName => "ACCOUNT_FOREIGN_SUBJECT",
+            Self::ForeignEmail | Self::ForeignName | Self::ForeignDetail => "ACCOUNT_FOREIGN_SUBJECT",
+            Self::DetailErased => "ACCOUNT_DETAIL_ERASED",
+            Self::TooManyPreferences => "ACCOUNT_TOO_MANY_PREFERENCES",
             Self::EmailErased => "ACCOUNT_EMAIL_ERASED",
             Self::NameErased => "ACCOUNT_NAME_ERASED",
             Self::OtherGeneration => "ACCOUNT_OTHER_SESSIONS",
@@ -178,7 +217,10 @@ impl Refusal for AccountError {
             | Self::AlreadyRegistered
             | Self::Deactivated
             | Self::ForeignStream
+            | Self::ForeignDetail
+            | Self::DetailErased
             | Self::OtherGeneration => &[],
+            Self::TooManyPreferences => &["key"],
         }
     }
 }
@@ -225,9 +267,16 @@ impl EventSourced for Account {
                 true => already_so(),
                 false => Ok(vec![E::PlatformRoleGranted { role }]),
             },
+            (Active { profile }, C::ChangeProfile { name, set, unset }) => profile.change(context, name, set, &unset),
+            (Active { profile }, C::SetPreference { key, value }) => profile.prefer(context, key, value),
             (
                 Deactivated { .. },
-                C::Rename { .. } | C::ChangeEmail { .. } | C::SetPassword { .. } | C::GrantPlatformRole { .. },
+                C::Rename { .. }
+                | C::ChangeEmail { .. }
+                | C::ChangeProfile { .. }
+                | C::SetPreference { .. }
+                | C::SetPassword { .. }
+                | C::GrantPlatformRole { .. },
             ) => Err(Refused::Deactivated),
 
             // What takes something away is done to whoever it is, so that it does not come back with them.
@@ -254,6 +303,8 @@ impl EventSourced for Account {
                 Absent,
                 C::Rename { .. }
                 | C::ChangeEmail { .. }
+                | C::ChangeProfile { .. }
+                | C::SetPreference { .. }
                 | C::Deactivate { .. }
                 | C::Reactivate
                 | C::SetPassword { .. }
@@ -281,6 +332,9 @@ impl EventSourced for Account {
                 }
                 // A deactivated account keeps its address: it may come back, and nobody else may take its place.
                 AccountEvent::Renamed { .. }
+                | AccountEvent::ProfileChanged { .. }
+                | AccountEvent::PreferenceSet { .. }
+                | AccountEvent::PreferenceRemoved { .. }
                 | AccountEvent::Deactivated { .. }
                 | AccountEvent::Reactivated {}
                 | AccountEvent::PasswordSet { .. }
@@ -290,6 +344,50 @@ impl EventSourced for Account {
             }
         }
         changes
+    }
+}
+
+impl Profile {
+    /// The events hold what really changes.
+    fn change(
+        &self,
+        context: &Context,
+        name: Option<Personal<Name>>,
+        set: Details,
+        unset: &BTreeSet<Detail>,
+    ) -> Result<Vec<AccountEvent>, AccountError> {
+        let mut events = Vec::new();
+        if let Some(name) = name.filter(|name| *name != self.name) {
+            own_name(context, &name)?;
+            events.push(AccountEvent::Renamed { name });
+        }
+        let (set, unset) = self.details.change_to(set, unset);
+        set.own(context)?;
+        if !set.is_empty() || !unset.is_empty() {
+            events.push(AccountEvent::ProfileChanged { set, unset });
+        }
+        Ok(events)
+    }
+
+    fn prefer(
+        &self,
+        context: &Context,
+        key: SettingKey,
+        value: Option<Personal<SettingValue>>,
+    ) -> Result<Vec<AccountEvent>, AccountError> {
+        let held = self.preferences.get(&key);
+        match value {
+            None if held.is_none() => Ok(vec![]),
+            None => Ok(vec![AccountEvent::PreferenceRemoved { key }]),
+            Some(value) if held == Some(&value) => Ok(vec![]),
+            Some(_) if held.is_none() && self.preferences.len() >= PREFERENCES_MAX => {
+                Err(AccountError::TooManyPreferences)
+            }
+            Some(value) => {
+                profile::own_preference(context, &value)?;
+                Ok(vec![AccountEvent::PreferenceSet { key, value }])
+            }
+        }
     }
 }
 

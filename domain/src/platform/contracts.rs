@@ -2,7 +2,9 @@
 //!
 //! Nothing ever leaves this list: see [`crate::registry`].
 
-use super::{AccessGrant, Account, Consent, DefinedRole, Membership, Module, Projection, Service, Session, Tenant};
+use super::{
+    AccessGrant, Account, Consent, DefinedRole, Membership, Module, ModuleSwitch, Projection, Service, Session, Tenant,
+};
 use crate::registry::{EventContract, INTERNAL, PUBLIC, event};
 use serde_json::{Value, json};
 
@@ -15,6 +17,7 @@ pub(crate) fn event_contracts() -> Vec<EventContract> {
         memberships(),
         services(),
         modules(),
+        module_switches(),
         grants(),
         roles(),
         consents(),
@@ -133,6 +136,8 @@ fn tenants() -> Vec<EventContract> {
             PUBLIC,
             vec![json!({"contact": contact()}), json!({"contact": erased()}), json!({})],
         ),
+        event::<Tenant>("domain_claimed", "1", PUBLIC, vec![json!({"domain": "example.org"})]),
+        event::<Tenant>("domain_released", "1", PUBLIC, vec![json!({})]),
         event::<Tenant>("suspended", "1", PUBLIC, vec![json!({"reason": "The invoice of May is unpaid"})]),
         event::<Tenant>("reopened", "1", PUBLIC, vec![json!({})]),
         event::<Tenant>("closed", "1", PUBLIC, vec![json!({"reason": "Moved to another platform"})]),
@@ -161,6 +166,30 @@ fn accounts() -> Vec<EventContract> {
             INTERNAL,
             vec![json!({"email": own("countess@example.com")}), json!({"email": erased()})],
         ),
+        event::<Account>(
+            "profile_changed",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"set": {
+                    "avatar_url": own("https://example.com/ada.png"),
+                    "locale": own("en-GB"),
+                    "time_zone": own("Europe/London"),
+                }}),
+                json!({"set": {"locale": erased()}, "unset": ["avatar_url", "time_zone"]}),
+            ],
+        ),
+        event::<Account>(
+            "preference_set",
+            "1",
+            INTERNAL,
+            vec![
+                json!({"key": "theme", "value": own("dark")}),
+                json!({"key": "page.size", "value": {"$subject": SUBJECT, "value": 50}}),
+                json!({"key": "theme", "value": erased()}),
+            ],
+        ),
+        event::<Account>("preference_removed", "1", INTERNAL, vec![json!({"key": "theme"})]),
         event::<Account>("deactivated", "1", INTERNAL, vec![json!({"reason": "Left the company"})]),
         event::<Account>("reactivated", "1", INTERNAL, vec![json!({})]),
         event::<Account>(
@@ -253,6 +282,7 @@ fn services() -> Vec<EventContract> {
 
 fn memberships() -> Vec<EventContract> {
     const ACCOUNT: &str = "0198f000-0000-7000-8000-000000000001";
+    let switched = |reason: &str| json!({"module": "0198f000-0000-7000-8000-000000000002", "reason": reason});
     vec![
         event::<Membership>(
             "added",
@@ -281,6 +311,8 @@ fn memberships() -> Vec<EventContract> {
             PUBLIC,
             vec![json!({"roles": ["viewer"]}), json!({"roles": ["viewer"], "custom": ["doctor"]})],
         ),
+        event::<Membership>("module_switched_off", "1", PUBLIC, vec![switched("The exam is on")]),
+        event::<Membership>("module_switched_on", "1", PUBLIC, vec![switched("The exam is over")]),
     ]
 }
 
@@ -304,12 +336,27 @@ fn modules() -> Vec<EventContract> {
                     "settings_removed": ["beta"],
                 }}),
                 json!({"change": {"version": "1.2.1", "routes": []}}),
+                json!({"change": {
+                    "version": "1.2.2",
+                    "about": {"author": "Example Ltd", "icon": "battery", "category": "planning"},
+                    "dependencies": ["audit"],
+                    "resources": {"max_items_per_user": 200},
+                }}),
                 json!({"change": {"version": "1.3.0-rc.1+build.7"}}),
             ],
         ),
         event::<Module>("enabled", "1", PUBLIC, vec![json!({})]),
         event::<Module>("disabled", "1", PUBLIC, vec![json!({"reason": "Maintenance until Monday"})]),
         event::<Module>("retired", "1", PUBLIC, vec![json!({"reason": "Replaced by another module"})]),
+    ]
+}
+
+/// They belong to no tenant that an integrator could be of.
+fn module_switches() -> Vec<EventContract> {
+    let turned = |reason: &str| vec![json!({"key": "bess-sizing", "reason": reason})];
+    vec![
+        event::<ModuleSwitch>("turned_off", "1", INTERNAL, turned("A hole was found in it")),
+        event::<ModuleSwitch>("turned_on", "1", INTERNAL, turned("The hole is mended")),
     ]
 }
 
@@ -337,6 +384,28 @@ fn registered_modules() -> Vec<Value> {
             "name": "Notes",
             "version": "0.1.0",
             "integration": {"kind": "embedded"},
+            "roles": user(),
+        }}),
+        json!({"manifest": {
+            "key": "assets",
+            "name": "Asset dashboard",
+            "version": "1.0.0",
+            "about": {"author": "Example Ltd", "icon": "gauge", "category": "monitoring"},
+            "integration": {
+                "kind": "embedded",
+                "entry_point": "/modules/assets",
+                "api_prefix": "/api/v1/assets",
+                "ui_framework": "streamlit",
+            },
+            "roles": {"admin": {"name": "Administrator", "permissions": ["*"]}},
+            "dependencies": ["audit", "storage"],
+            "resources": {"max_items_per_user": 100, "max_operations_per_day": 500, "max_file_size_mb": 50},
+        }}),
+        json!({"manifest": {
+            "key": "legacy",
+            "name": "Legacy tool",
+            "version": "3.1.0",
+            "integration": {"kind": "iframe", "url": "https://legacy.example.com/"},
             "roles": user(),
         }}),
         json!({"manifest": {

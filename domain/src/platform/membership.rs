@@ -19,12 +19,15 @@ pub use values::{HeldRole, Roles, TenantRole};
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, Refusal};
 use crate::context::Context;
-use crate::ids::{AccountId, MembershipId, PLATFORM_TENANT, TenantId};
+use crate::ids::{AccountId, MembershipId, ModuleId, PLATFORM_TENANT, TenantId};
 use crate::rules::HELD_MAX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;
+
+/// Modules that are switched off for one member.
+pub const MODULES_OFF_MAX: usize = 200;
 
 /// The one membership of an account in a tenant: UUIDv5 of the account's 16 bytes in the tenant's namespace.
 /// Who leaves and comes back continues the same stream.
@@ -52,6 +55,12 @@ pub enum MembershipCommand {
         /// All roles from now on, at least one; those of before count no more.
         roles: Roles,
     },
+    /// Lets the member use a module that is granted to it, or not, whatever is granted.
+    SwitchModule {
+        module: ModuleId,
+        active: bool,
+        reason: Reason,
+    },
 }
 
 impl Guarded for MembershipCommand {
@@ -61,6 +70,7 @@ impl Guarded for MembershipCommand {
             Self::ChangeRoles { .. } => Action::MembershipChangeRoles,
             Self::End { .. } => Action::MembershipEnd,
             Self::Rejoin { .. } => Action::MembershipRejoin,
+            Self::SwitchModule { .. } => Action::ModuleActivate,
         }
     }
 }
@@ -98,6 +108,10 @@ pub enum MembershipEvent {
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         custom: BTreeSet<RoleName>,
     },
+    /// The member may not use a module, whatever is granted to it. Stays so when the account leaves and comes back.
+    ModuleSwitchedOff { module: ModuleId, reason: Reason },
+    /// What is granted to the member of a module counts again.
+    ModuleSwitchedOn { module: ModuleId, reason: Reason },
 }
 
 impl cqrs_es::DomainEvent for MembershipEvent {
@@ -107,6 +121,8 @@ impl cqrs_es::DomainEvent for MembershipEvent {
             Self::RolesChanged { .. } => "roles_changed",
             Self::Ended { .. } => "ended",
             Self::Rejoined { .. } => "rejoined",
+            Self::ModuleSwitchedOff { .. } => "module_switched_off",
+            Self::ModuleSwitchedOn { .. } => "module_switched_on",
         };
         format!("platform.membership.{event}")
     }
@@ -133,6 +149,8 @@ pub enum MembershipError {
     TooManyRoles,
     #[error("a membership has its id from its tenant and account; use the UUIDv5 of the account in the tenant")]
     ForeignStream,
+    #[error("a member has at most {MODULES_OFF_MAX} modules switched off; revoke its grants instead")]
+    TooManyModulesOff,
     #[error("the platform's own tenant has no members; add the account to another tenant")]
     PlatformTenant,
 }
@@ -145,6 +163,7 @@ impl Refusal for MembershipError {
             Self::Ended => "MEMBERSHIP_ENDED",
             Self::NoRole => "MEMBERSHIP_NO_ROLE",
             Self::TooManyRoles => "MEMBERSHIP_TOO_MANY_ROLES",
+            Self::TooManyModulesOff => "MEMBERSHIP_TOO_MANY_MODULES_OFF",
             Self::ForeignStream => "MEMBERSHIP_FOREIGN_STREAM",
             Self::PlatformTenant => "MEMBERSHIP_PLATFORM_TENANT",
         }
@@ -153,6 +172,7 @@ impl Refusal for MembershipError {
     fn path(&self) -> &'static [&'static str] {
         match self {
             Self::NoRole | Self::TooManyRoles => &["roles"],
+            Self::TooManyModulesOff => &["module"],
             Self::ForeignStream => &["account"],
             Self::NotAdded | Self::AlreadyMember | Self::Ended | Self::PlatformTenant => &[],
         }
@@ -186,7 +206,7 @@ impl EventSourced for Membership {
                 let Roles { built_in, custom } = some(roles)?;
                 Ok(vec![E::Added { account, roles: built_in, custom }])
             }
-            (Active { account: member, roles: held }, C::Add { account, roles }) => {
+            (Active { account: member, roles: held, .. }, C::Add { account, roles }) => {
                 match (*member, held) == (account, &roles) {
                     true => already_so(),
                     false => Err(Refused::AlreadyMember),
@@ -220,7 +240,19 @@ impl EventSourced for Membership {
                 false => Err(Refused::AlreadyMember),
             },
 
-            (Absent, C::ChangeRoles { .. } | C::End { .. } | C::Rejoin { .. }) => Err(Refused::NotAdded),
+            (Active { modules_off, .. }, C::SwitchModule { module, active, reason }) => {
+                match (modules_off.contains(&module), active) {
+                    (true, true) => Ok(vec![E::ModuleSwitchedOn { module, reason }]),
+                    (false, false) if modules_off.len() >= MODULES_OFF_MAX => Err(Refused::TooManyModulesOff),
+                    (false, false) => Ok(vec![E::ModuleSwitchedOff { module, reason }]),
+                    (true, false) | (false, true) => already_so(),
+                }
+            }
+            (Ended { .. }, C::SwitchModule { .. }) => Err(Refused::Ended),
+
+            (Absent, C::ChangeRoles { .. } | C::End { .. } | C::Rejoin { .. } | C::SwitchModule { .. }) => {
+                Err(Refused::NotAdded)
+            }
         }
     }
 }

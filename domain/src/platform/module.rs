@@ -3,10 +3,12 @@
 //! It does not run or reach the module and knows nothing of who may use it (those are grants). That its key is no
 //! other module's of the tenant is the journal's to check, by the keys that [`Module::keys`] names.
 
+pub mod action;
 mod change;
 mod input;
 mod manifest;
 mod state;
+pub mod text;
 mod values;
 
 #[cfg(test)]
@@ -17,9 +19,9 @@ mod tests;
 pub use crate::value::{Name, Reason};
 pub use change::ManifestChange;
 pub use input::{IntegrationInput, ManifestInput, RoleInput, RouteInput};
-pub use manifest::{Integration, Manifest, ModuleRole, Route};
+pub use manifest::{About, Integration, IntegrationKind, Manifest, ModuleRole, Route};
 pub use state::Module;
-pub use values::{Description, ModuleKey, ModuleUrl, ModuleVersion, Permission, RoleKey, RoutePath};
+pub use values::{Description, Keyword, ModuleKey, ModuleUrl, ModuleVersion, Permission, RoleKey, RoutePath};
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
@@ -46,6 +48,11 @@ pub enum ModuleCommand {
     Disable {
         reason: Reason,
     },
+    /// As enabling and disabling, in the words of its activation.
+    Activate {
+        active: bool,
+        reason: Reason,
+    },
     /// For good: its key is free for another module.
     Retire {
         reason: Reason,
@@ -59,6 +66,7 @@ impl Guarded for ModuleCommand {
             Self::Upgrade { .. } => Action::ModuleUpgrade,
             Self::Enable => Action::ModuleEnable,
             Self::Disable { .. } => Action::ModuleDisable,
+            Self::Activate { .. } => Action::ModuleActivate,
             Self::Retire { .. } => Action::ModuleRetire,
         }
     }
@@ -155,18 +163,26 @@ impl EventSourced for Module {
                 C::Upgrade { manifest },
             ) => upgrade(held, &manifest),
 
-            (Registered { .. } | Disabled { .. }, C::Enable) => Ok(vec![E::Enabled {}]),
-            (Enabled { .. }, C::Enable) => already_so(),
-            (Enabled { .. }, C::Disable { reason }) => Ok(vec![E::Disabled { reason }]),
-            (Registered { .. } | Disabled { .. }, C::Disable { .. }) => already_so(),
+            (Registered { .. } | Disabled { .. }, C::Enable | C::Activate { active: true, .. }) => {
+                Ok(vec![E::Enabled {}])
+            }
+            (Enabled { .. }, C::Enable | C::Activate { active: true, .. }) => already_so(),
+            (Enabled { .. }, C::Disable { reason } | C::Activate { active: false, reason }) => {
+                Ok(vec![E::Disabled { reason }])
+            }
+            (Registered { .. } | Disabled { .. }, C::Disable { .. } | C::Activate { active: false, .. }) => {
+                already_so()
+            }
 
             (Registered { .. } | Enabled { .. } | Disabled { .. }, C::Retire { reason }) => {
                 Ok(vec![E::Retired { reason }])
             }
             (Retired { .. }, C::Retire { .. }) => already_so(),
 
-            (Retired { .. }, C::Upgrade { .. } | C::Enable | C::Disable { .. }) => Err(Refused::Retired),
-            (Absent, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Retire { .. }) => {
+            (Retired { .. }, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Activate { .. }) => {
+                Err(Refused::Retired)
+            }
+            (Absent, C::Upgrade { .. } | C::Enable | C::Disable { .. } | C::Activate { .. } | C::Retire { .. }) => {
                 Err(Refused::NotRegistered)
             }
         }

@@ -15,7 +15,7 @@ mod transitions;
 
 pub use crate::value::{Domain, EmailAddress, Name, Reason};
 pub use state::{Profile, Tenant};
-pub use values::{Contact, Plan, SettingKey, SettingValue, parse_settings};
+pub use values::{Contact, Plan, SettingKey, SettingValue};
 
 use crate::action::{Action, Guarded};
 use crate::aggregate::{EventSourced, KeyChange, KeyScope, Refusal};
@@ -35,14 +35,37 @@ pub const DOMAIN_KEY: &str = "tenant.domain";
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantCommand {
-    Register { name: Name, plan: Plan, contact: Option<Personal<Contact>>, domain: Option<Domain> },
-    Rename { name: Name },
-    ChangePlan { plan: Plan },
-    ChangeSettings { set: BTreeMap<SettingKey, SettingValue>, unset: BTreeSet<SettingKey> },
-    ChangeContact { contact: Option<Personal<Contact>> },
-    Suspend { reason: Reason },
+    Register {
+        name: Name,
+        plan: Plan,
+        contact: Option<Personal<Contact>>,
+        domain: Option<Domain>,
+    },
+    Rename {
+        name: Name,
+    },
+    ChangePlan {
+        plan: Plan,
+    },
+    ChangeSettings {
+        set: BTreeMap<SettingKey, SettingValue>,
+        unset: BTreeSet<SettingKey>,
+    },
+    ChangeContact {
+        contact: Option<Personal<Contact>>,
+    },
+    /// Instead of the one it has, if any.
+    ClaimDomain {
+        domain: Domain,
+    },
+    ReleaseDomain,
+    Suspend {
+        reason: Reason,
+    },
     Reopen,
-    Close { reason: Reason },
+    Close {
+        reason: Reason,
+    },
 }
 
 impl Guarded for TenantCommand {
@@ -53,6 +76,8 @@ impl Guarded for TenantCommand {
             Self::ChangePlan { .. } => Action::TenantChangePlan,
             Self::ChangeSettings { .. } => Action::TenantChangeSettings,
             Self::ChangeContact { .. } => Action::TenantChangeContact,
+            Self::ClaimDomain { .. } => Action::TenantClaimDomain,
+            Self::ReleaseDomain => Action::TenantReleaseDomain,
             Self::Suspend { .. } => Action::TenantSuspend,
             Self::Reopen => Action::TenantReopen,
             Self::Close { .. } => Action::TenantClose,
@@ -91,6 +116,10 @@ pub enum TenantEvent {
         #[schemars(with = "Personal<Contact>")]
         contact: Option<Personal<Contact>>,
     },
+    /// The domain is this tenant's alone, until it is released or the tenant closed. The one of before is free again.
+    DomainClaimed { domain: Domain },
+    /// The tenant has no domain any more, and what it had is free again.
+    DomainReleased {},
     /// The tenant may not work until it is reopened.
     Suspended { reason: Reason },
     /// The suspension is over.
@@ -107,6 +136,8 @@ impl cqrs_es::DomainEvent for TenantEvent {
             Self::PlanChanged { .. } => "plan_changed",
             Self::SettingsChanged { .. } => "settings_changed",
             Self::ContactChanged { .. } => "contact_changed",
+            Self::DomainClaimed { .. } => "domain_claimed",
+            Self::DomainReleased {} => "domain_released",
             Self::Suspended { .. } => "suspended",
             Self::Reopened {} => "reopened",
             Self::Closed { .. } => "closed",
@@ -192,9 +223,18 @@ impl EventSourced for Tenant {
             (Active { profile }, C::ChangePlan { plan }) if profile.plan == plan => already_so(),
             (Active { .. }, C::ChangePlan { plan }) => Ok(vec![E::PlanChanged { plan }]),
             (Active { profile }, C::ChangeSettings { set, unset }) => profile.change_settings(set, unset),
-            (Suspended { .. }, C::Rename { .. } | C::ChangePlan { .. } | C::ChangeSettings { .. }) => {
-                Err(Refused::Suspended)
-            }
+            (Active { profile }, C::ClaimDomain { domain }) if profile.domain.as_ref() == Some(&domain) => already_so(),
+            (Active { .. }, C::ClaimDomain { domain }) => Ok(vec![E::DomainClaimed { domain }]),
+            (Active { profile }, C::ReleaseDomain) if profile.domain.is_none() => already_so(),
+            (Active { .. }, C::ReleaseDomain) => Ok(vec![E::DomainReleased {}]),
+            (
+                Suspended { .. },
+                C::Rename { .. }
+                | C::ChangePlan { .. }
+                | C::ChangeSettings { .. }
+                | C::ClaimDomain { .. }
+                | C::ReleaseDomain,
+            ) => Err(Refused::Suspended),
 
             // Also while suspended: somebody has to be reachable to end it.
             (Active { profile } | Suspended { profile, .. }, C::ChangeContact { contact }) => {
@@ -218,6 +258,8 @@ impl EventSourced for Tenant {
                 | C::ChangePlan { .. }
                 | C::ChangeSettings { .. }
                 | C::ChangeContact { .. }
+                | C::ClaimDomain { .. }
+                | C::ReleaseDomain
                 | C::Suspend { .. }
                 | C::Reopen,
             ) => Err(Refused::Closed),
@@ -227,6 +269,8 @@ impl EventSourced for Tenant {
                 | C::ChangePlan { .. }
                 | C::ChangeSettings { .. }
                 | C::ChangeContact { .. }
+                | C::ClaimDomain { .. }
+                | C::ReleaseDomain
                 | C::Suspend { .. }
                 | C::Reopen
                 | C::Close { .. },
@@ -249,7 +293,16 @@ impl EventSourced for Tenant {
                     changes.extend(domain.as_ref().map(|domain| key(domain, true)));
                     held = domain.clone();
                 }
-                TenantEvent::Closed { .. } => changes.extend(held.take().map(|domain| key(&domain, false))),
+                TenantEvent::DomainClaimed { domain } => {
+                    if held.as_ref() != Some(domain) {
+                        changes.extend(held.take().map(|held| key(&held, false)));
+                        changes.push(key(domain, true));
+                        held = Some(domain.clone());
+                    }
+                }
+                TenantEvent::DomainReleased {} | TenantEvent::Closed { .. } => {
+                    changes.extend(held.take().map(|domain| key(&domain, false)))
+                }
                 TenantEvent::Renamed { .. }
                 | TenantEvent::PlanChanged { .. }
                 | TenantEvent::SettingsChanged { .. }

@@ -41,6 +41,11 @@ impl ActionPattern {
         }
     }
 
+    /// Of something that may be done in a module; `*` is everything in it.
+    pub(crate) fn of_module(key: &str, permission: &str) -> Self {
+        Self(format!("{}.{key}.{permission}", crate::platform::module::action::MODULES))
+    }
+
     /// Whether it is about this action.
     pub fn covers(&self, action: &str) -> bool {
         match self.0.strip_suffix('*') {

@@ -40,12 +40,20 @@ pub const CLAIMS: &[ClaimOf] = &[
 
 /// Every resource that conditions may look into.
 static RESOURCES: &[&Resource] =
-    &[&crate::energy::device::RESOURCE, &crate::energy::readings::RESOURCE, &PROJECT, &LEAD, &EMPLOYEE];
+    &[&crate::energy::device::RESOURCE, &crate::energy::readings::RESOURCE, &MODULES, &PROJECT, &LEAD, &EMPLOYEE];
 
 /// Whoever made it, or it was given to.
 const BY_ACCOUNT: Option<Owner> = Some(Owner { field: "owner", claim: "account" });
 
 // Records of modules and of the business, which presets have rules about. No query of Daybook reads them yet.
+
+/// Whatever modules keep: see [`crate::platform::module::action`].
+static MODULES: Resource = Resource {
+    name: Cow::Borrowed(crate::platform::module::action::MODULES),
+    fields: Cow::Borrowed(&[Field::new("id", Kind::Id), Field::new("owner", Kind::Id)]),
+    owner: BY_ACCOUNT,
+    hideable: &[],
+};
 
 static PROJECT: Resource = Resource {
     name: Cow::Borrowed("project"),

@@ -10,7 +10,7 @@ mod queries;
 mod row;
 
 pub use access::{Access, Denial};
-pub use past::{EVENTS_MAX, Moment, Past, PastError, past, past_query};
+pub use past::{EVENTS_MAX, Moment, Past, PastError, off_on_platform, past, past_query};
 pub use queries::{GrantField, GrantFilter, Tables, by_ids, count, page, page_query};
 pub use row::{GrantRow, GrantStatus, GrantView};
 

@@ -5,7 +5,7 @@
 mod queries;
 pub(super) mod row;
 
-pub use queries::{ModuleField, ModuleFilter, ModuleOrderBy, by_ids, count, module, page, page_query};
+pub use queries::{ModuleField, ModuleFilter, ModuleOrderBy, by_ids, by_key, count, module, page, page_query};
 pub use row::{ModuleRow, ModuleStatus};
 
 use super::own_tenant_only;

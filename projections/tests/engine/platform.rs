@@ -5,8 +5,11 @@ use crate::harness::World;
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::platform::grant::{AccessGrantCommand, GrantTerm, RoleKey, grant_id};
 use daybook_domain::platform::membership::{MembershipCommand, RoleName, Roles, TenantRole, membership_id};
-use daybook_domain::platform::module::{IntegrationInput, ManifestInput, ModuleCommand, RoleInput};
-use daybook_domain::platform::{AccessGrant, Account, AccountCommand, HeldRole, Manifest, Membership, Module};
+use daybook_domain::platform::module::{IntegrationInput, ManifestInput, ModuleCommand, ModuleKey, RoleInput};
+use daybook_domain::platform::{
+    AccessGrant, Account, AccountCommand, HeldRole, Manifest, Membership, Module, ModuleSwitch, ModuleSwitchCommand,
+    module_switch_id,
+};
 use daybook_domain::value::{EmailAddress, Name, Reason};
 use daybook_domain::{
     AccountId, Actor, ActorKind, Context, EventIds, EventSourced, ModuleId, PLATFORM_TENANT, Personal, SubjectId,
@@ -18,17 +21,26 @@ use daybook_projections::platform::members::{self, MemberStatus};
 use daybook_projections::platform::modules::{self, ModuleStatus};
 use daybook_projections::read::filter::{Asked, Builder, Test};
 use daybook_projections::read::{Direction, Keyset, Page};
-use daybook_projections::{Accounts, Grants, Members, Model, Modules, Projections, ReadSession, Scope};
+use daybook_projections::{
+    Accounts, Grants, Members, Model, ModuleSwitches, ModuleVersions, Modules, Projections, ReadSession, Scope,
+};
 use daybook_store::system::{Real, System};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
-pub(crate) const NAMES: [&str; 4] = ["accounts", "members", "modules", "grants"];
+pub(crate) const NAMES: [&str; 6] = ["accounts", "members", "modules", "module_versions", "module_switches", "grants"];
 
-pub(crate) fn models() -> [Model; 4] {
-    [Model::of::<Accounts>(), Model::of::<Members>(), Model::of::<Modules>(), Model::of::<Grants>()]
+pub(crate) fn models() -> [Model; 6] {
+    [
+        Model::of::<Accounts>(),
+        Model::of::<Members>(),
+        Model::of::<Modules>(),
+        Model::of::<ModuleVersions>(),
+        Model::of::<ModuleSwitches>(),
+        Model::of::<Grants>(),
+    ]
 }
 
 const ROLES: [&str; 3] = ["planner", "reader", "owner"];
@@ -47,9 +59,15 @@ struct State {
     members: BTreeMap<(TenantId, Uuid), Stream<Membership>>,
     modules: BTreeMap<(TenantId, Uuid), Stream<Module>>,
     grants: BTreeMap<(TenantId, Uuid), Stream<AccessGrant>>,
+    switches: BTreeMap<Uuid, Stream<ModuleSwitch>>,
 }
 
 impl State {
+    /// Whether the platform lets modules of a key be used.
+    fn is_on(&self, key: &ModuleKey) -> bool {
+        !matches!(self.switches.get(&module_switch_id(key)), Some((ModuleSwitch::Off { .. }, _)))
+    }
+
     /// The grants of a tenant that allow at a moment.
     fn allowed(&self, tenant: TenantId, now: DateTime<Utc>) -> BTreeSet<Uuid> {
         let allows = |state: &AccessGrant| {
@@ -57,8 +75,9 @@ impl State {
             let member = self.members.get(&(tenant, of.membership.0));
             let module = self.modules.get(&(tenant, of.module.0));
             state.allows_at(now)
-                && matches!(member, Some((Membership::Active { .. }, _)))
-                && matches!(module, Some((Module::Enabled { manifest }, _)) if manifest.roles.contains_key(&of.role))
+                && matches!(member, Some((state @ Membership::Active { .. }, _)) if !state.modules_off().contains(&of.module))
+                && matches!(module, Some((Module::Enabled { manifest }, _))
+                    if manifest.roles.contains_key(&of.role) && self.is_on(&manifest.key))
         };
         let of_tenant = self.grants.iter().filter(|((of, _), _)| *of == tenant);
         of_tenant.filter(|(_, (state, _))| allows(state)).map(|((_, id), _)| *id).collect()
@@ -135,6 +154,7 @@ impl Story {
     async fn step(&mut self, world: &World) {
         let tenant = self.tenants[self.rng.random_range(0..self.tenants.len())];
         let (of, position) = match self.rng.random_range(0..10) {
+            0 if self.rng.random_range(0..3) == 0 => (PLATFORM_TENANT, self.step_switch(world).await),
             0 => (PLATFORM_TENANT, self.step_account(world).await),
             1..=2 => (tenant, self.step_member(world, tenant).await),
             3..=4 => (tenant, self.step_module(world, tenant).await),
@@ -163,6 +183,14 @@ impl Story {
         carry_out(world, PLATFORM_TENANT, id, stream, command).await
     }
 
+    async fn step_switch(&mut self, world: &World) -> Option<u64> {
+        let key = ModuleKey::parse(&format!("m{}", self.rng.random_range(0..3))).unwrap();
+        let id = module_switch_id(&key);
+        let active = self.rng.random_range(0..3) > 0;
+        let command = ModuleSwitchCommand::Turn { key, active, reason: reason("a hole") };
+        carry_out(world, PLATFORM_TENANT, id, self.state.switches.entry(id).or_default(), command).await
+    }
+
     async fn step_member(&mut self, world: &World, tenant: TenantId) -> Option<u64> {
         use MembershipCommand as C;
         let account = AccountId(self.account());
@@ -171,7 +199,9 @@ impl Story {
         let own = |n: u32| RoleName::parse(&format!("own{n}")).unwrap();
         let custom = (0..self.rng.random_range(0..3)).map(own).collect();
         let roles = Roles { built_in, custom };
-        let command = match self.rng.random_range(0..7) {
+        let (module, active) = (ModuleId(self.module()), self.rng.random_range(0..3) > 0);
+        let command = match self.rng.random_range(0..10) {
+            7..=9 => C::SwitchModule { module, active, reason: reason("exam") },
             0..=2 => C::Add { account, roles },
             3 => C::ChangeRoles { roles },
             4 => C::End { reason: reason("left") },
@@ -289,7 +319,7 @@ async fn rows_equal_the_aggregates_and_rebuilt_rows_equal_live_ones() {
             )
         };
         let (live, live_changes) = (texts(&world, &rows(1)).await, texts(&world, &changes(1)).await);
-        assert!(live.len() > 2 && live_changes.len() > live.len(), "{name}");
+        assert!(!live.is_empty() && live_changes.len() >= live.len() && live_changes.len() > 2, "{name}");
         let rebuilt = model.rebuild(&world.parts(), &mut |_| {}).await.unwrap();
         assert_eq!((rebuilt.old_version, rebuilt.version), (1, 2));
         assert_eq!(texts(&world, &rows(2)).await, live, "{name}");
@@ -338,6 +368,7 @@ async fn the_past_is_as_it_was() {
     let (world, _projections, story) = told(3, 300).await;
     let last = story.moments.last().unwrap().1;
     let superuser = world.db.superuser().await;
+    let platform = world.reader().begin(Scope::Tenant(PLATFORM_TENANT)).await.unwrap();
     let mut looked = 0;
     for (tenant, position, state) in story.moments.iter().step_by(7) {
         if *tenant == PLATFORM_TENANT {
@@ -348,8 +379,9 @@ async fn the_past_is_as_it_was() {
         let (tenant_position, recorded_at): (i64, DateTime<Utc>) = (row.get(0), row.get(1));
         let session = world.reader().begin(Scope::Tenant(*tenant)).await.unwrap();
         let moment = Moment::Position(u64::try_from(tenant_position).unwrap());
-        let past = grants::past(&session, *tenant, moment, last).await.unwrap();
-        assert_eq!(past.at, recorded_at);
+        let mut past = grants::past(&session, *tenant, moment, last).await.unwrap();
+        assert_eq!((past.at, past.up_to), (recorded_at, *position));
+        past.off_on_platform = grants::off_on_platform(&platform, past.at, past.up_to).await.unwrap();
         let allowed = GrantFilter::equals(GrantField::Allowed, true);
         let page = past.page(&allowed, Direction::Ascending, &everything()).unwrap();
         let ids: BTreeSet<Uuid> = page.rows.iter().map(|view| view.grant.grant_id).collect();

@@ -3,6 +3,8 @@
 use super::machine::{Batch, EventRow, HeadRow, Prepared};
 use super::recorded::signed;
 use crate::system::utc;
+use futures_util::future::try_join;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
@@ -37,29 +39,24 @@ with e as (
 
 /// The unique keys of a batch. Most batches have none, and a part that does nothing still costs.
 const KEYS: &str = ", d as (
-    delete from journal.claims c using unnest($32::uuid[], $33::text[], $34::bytea[]) u(s, k, h)
+    delete from journal.claims c using unnest($31::uuid[], $32::text[], $33::bytea[]) u(s, k, h)
     where c.scope_id = s and c.kind = k and c.key_hash = h
 ), k as (
     insert into journal.claims (scope_id, kind, key_hash, tenant_id, stream_type, stream_id, position)
     select s, k, h, t, st, si, p
-    from unnest($35::uuid[], $36::text[], $37::bytea[], $38::uuid[], $39::text[], $40::uuid[], $41::bigint[])
+    from unnest($34::uuid[], $35::text[], $36::bytea[], $37::uuid[], $38::text[], $39::uuid[], $40::bigint[])
          u(s, k, h, t, st, si, p)
 )";
 
-/// The fence, and the setting that holds for this one transaction: whether its commit waits for the disk.
+/// The fence.
 const BATCH: &str = "
 insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
-select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz
-where set_config('synchronous_commit', $31, true) is not null";
+select $1::bigint, $2::bigint, $3::bigint, $4::bigint, $5::timestamptz";
 
 /// Of a batch that was sent before its predecessor was seen to be committed: unless that was, and in the same epoch, this
-/// divides by zero, which nothing else here can. Written in the place of the parameter is the epoch, or null.
-fn after_predecessor(parameter: &str) -> String {
-    format!(
-        " and ({parameter}::bigint is null
-               or 1 / (select count(*) from journal.batches where batch = $1 - 1 and epoch = {parameter}) = 1)"
-    )
-}
+/// divides by zero, which nothing else here can.
+const AFTER: &str = "
+where 1 / (select count(*) from journal.batches where batch = $1 - 1 and epoch = $2) = 1";
 
 /// The same for the batch of one append of one event, which is most of them where few write at a time:
 /// taking arrays apart costs as much again as the rows.
@@ -78,14 +75,35 @@ with e as (
     values ($17, $18, $19, $20, $5, $6, $6, $3, array[$8::uuid], $4)
 )
 insert into journal.batches (batch, epoch, first_position, last_position, recorded_at)
-select $1::bigint, $2::bigint, $3::bigint, $3::bigint, $4::timestamptz
-where set_config('synchronous_commit', $21, true) is not null";
+select $1::bigint, $2::bigint, $3::bigint, $3::bigint, $4::timestamptz";
 
-/// The statements of one session.
+/// One statement for batches that follow another which is still under way, and one for the others: a condition that does
+/// not apply costs as well.
+struct Either {
+    plain: Statement,
+    after: Statement,
+}
+
+impl Either {
+    async fn prepare(client: &Client, statement: &str) -> Result<Self, Error> {
+        Ok(Either {
+            plain: client.prepare(statement).await?,
+            after: client.prepare(&format!("{statement} {AFTER}")).await?,
+        })
+    }
+
+    fn of(&self, batch: &Batch) -> &Statement {
+        if batch.follows { &self.after } else { &self.plain }
+    }
+}
+
+/// The statements of one session, whose commits do not wait for the disk when it begins.
 pub struct Statements {
-    one: Statement,
-    without_keys: Statement,
-    with_keys: Statement,
+    one: Either,
+    without_keys: Either,
+    with_keys: Either,
+    /// Whether commits wait for the disk as the session is set by now.
+    waits: AtomicBool,
 }
 
 impl Statements {
@@ -93,9 +111,10 @@ impl Statements {
     /// When the schema is not there, or not this version's.
     pub async fn prepare(client: &Client) -> Result<Self, Error> {
         Ok(Statements {
-            one: client.prepare(&format!("{ONE} {}", after_predecessor("$22"))).await?,
-            without_keys: client.prepare(&format!("{ROWS} {BATCH} {}", after_predecessor("$32"))).await?,
-            with_keys: client.prepare(&format!("{ROWS} {KEYS} {BATCH} {}", after_predecessor("$42"))).await?,
+            one: Either::prepare(client, ONE).await?,
+            without_keys: Either::prepare(client, &format!("{ROWS} {BATCH}")).await?,
+            with_keys: Either::prepare(client, &format!("{ROWS} {KEYS} {BATCH}")).await?,
+            waits: AtomicBool::new(false),
         })
     }
 }
@@ -121,13 +140,21 @@ struct Events<'a> {
 /// # Errors
 /// Whatever PostgreSQL says; nothing is written then, unless the connection failed.
 pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flush: bool) -> Result<(), Error> {
-    let commit = if flush { "on" } else { "off" };
+    if statements.waits.swap(flush, Ordering::Relaxed) == flush {
+        return insert_rows(client, statements, batch).await;
+    }
+    // Once for many batches, since whoever is alone is so for a while. Both leave together, in this order.
+    let set = if flush { "set synchronous_commit = on" } else { "set synchronous_commit = off" };
+    try_join(client.batch_execute(set), insert_rows(client, statements, batch)).await.map(|_| ())
+}
+
+async fn insert_rows(client: &Client, statements: &Statements, batch: &Batch) -> Result<(), Error> {
     if let ([row], [head], [member]) = (&*batch.events, &*batch.heads, &*batch.members)
         && let [_] = &*member.append.streams
         && member.append.claims.is_empty()
         && member.append.releases.is_empty()
     {
-        return insert_one(client, &statements.one, batch, (row, head, member), commit).await;
+        return insert_one(client, statements.one.of(batch), batch, (row, head, member)).await;
     }
     let mut e = Events::default();
     for row in &batch.events {
@@ -181,7 +208,6 @@ pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flu
     let k_position: Vec<i64> = claims.iter().map(|(.., o)| signed(o.last_position)).collect();
 
     let (number, epoch) = (signed(batch.number), signed(batch.epoch));
-    let follows = batch.follows.then_some(epoch);
     let (first, last, recorded) =
         (signed(batch.first_position), signed(batch.last_position), utc(batch.recorded_at_us));
     #[rustfmt::skip]
@@ -191,19 +217,16 @@ pub async fn insert(client: &Client, statements: &Statements, batch: &Batch, flu
         &e.payload, &e.metadata, &e.leaf,
         &head_tenant, &head_size, &head_last, &edges,
         &c_tenant, &c_id, &c_hash, &c_key, &c_event_tenant, &c_first, &c_last, &c_position, &c_streams, &c_expires,
-        &commit,
     ];
     if claims.is_empty() && releases.is_empty() {
-        values.push(&follows);
-        return client.execute(&statements.without_keys, &values).await.map(|_| ());
+        return client.execute(statements.without_keys.of(batch), &values).await.map(|_| ());
     }
     #[rustfmt::skip]
     values.extend([
         &r_scope as &(dyn ToSql + Sync), &r_kind, &r_hash,
         &k_scope, &k_kind, &k_hash, &k_tenant, &k_stream_type, &k_stream_id, &k_position,
-        &follows,
     ]);
-    client.execute(&statements.with_keys, &values).await.map(|_| ())
+    client.execute(statements.with_keys.of(batch), &values).await.map(|_| ())
 }
 
 async fn insert_one(
@@ -211,7 +234,6 @@ async fn insert_one(
     statement: &Statement,
     batch: &Batch,
     (row, head, member): (&EventRow, &HeadRow, &Prepared),
-    commit: &str,
 ) -> Result<(), Error> {
     let (append, stream, event) = batch.source(row);
     let (command, edge) = (&append.command, head.edge.to_bytes());
@@ -222,7 +244,6 @@ async fn insert_one(
         &event.event_id, &event.event_type, &i32::try_from(event.event_version).unwrap_or(i32::MAX),
         &event.payload, &event.metadata, &row.leaf_hash.as_slice(), &edge,
         &command.tenant.0, &command.id, &member.request_hash.as_slice(), &command.hash_key.as_slice(),
-        &commit, &batch.follows.then_some(signed(batch.epoch)),
     ];
     client.execute(statement, values).await.map(|_| ())
 }

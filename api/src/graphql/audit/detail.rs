@@ -67,7 +67,10 @@ impl<'a> Hidden<'a> {
 
     pub(super) fn seen(&self, change: Change) -> Change {
         let is_hidden = |field: &String| self.credential.field(self.tenant, self.kind, field).read != FieldRead::Show;
-        match self.all || self.personal && change.personal || change.path.iter().any(is_hidden) {
+        // Of what people say of themselves and how they like things, the trail tells that it changed, and nothing else.
+        let is_own = self.kind == "account"
+            && change.path.first().is_some_and(|field| matches!(field.as_str(), "details" | "preferences"));
+        match self.all || is_own || self.personal && change.personal || change.path.iter().any(is_hidden) {
             true => Change { old: None, new: None, masked: true, ..change },
             false => change,
         }

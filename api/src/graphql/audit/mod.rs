@@ -6,6 +6,7 @@ pub mod denials;
 pub mod detail;
 pub mod door;
 pub mod events;
+pub mod settings;
 pub mod trail;
 
 use async_graphql::{MergedObject, MergedSubscription};
@@ -19,7 +20,7 @@ pub struct AuditParts {
 }
 
 #[derive(MergedObject, Default)]
-pub struct AuditQuery(trail::TrailQuery, denials::DenialsQuery);
+pub struct AuditQuery(trail::TrailQuery, denials::DenialsQuery, settings::SettingsQuery);
 
 #[derive(MergedSubscription, Default)]
 pub struct AuditSubscription(events::EventsSubscription);

@@ -27,6 +27,15 @@ pub enum ActorKind {
     System,
 }
 
+pub(super) fn kind_of(text: Option<&str>) -> Option<ActorKind> {
+    match text {
+        Some("account") => Some(ActorKind::Account),
+        Some("service") => Some(ActorKind::Service),
+        Some("system") => Some(ActorKind::System),
+        _ => None,
+    }
+}
+
 /// What an event is about.
 #[derive(SimpleObject, Clone)]
 pub struct AuditSubject {
@@ -113,12 +122,7 @@ impl AuditEntry {
             event_id: row.event_id,
             event_type: row.event_type,
             actor: row.actor,
-            actor_kind: match row.actor_kind.as_deref() {
-                Some("account") => Some(ActorKind::Account),
-                Some("service") => Some(ActorKind::Service),
-                Some("system") => Some(ActorKind::System),
-                _ => None,
-            },
+            actor_kind: kind_of(row.actor_kind.as_deref()),
             on_behalf_of: row.on_behalf_of,
             command: row.command,
             command_id: row.command_id,

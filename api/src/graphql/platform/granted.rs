@@ -15,7 +15,7 @@ use async_graphql::{Context, InputObject, Object, Result, SimpleObject, Subscrip
 use chrono::{DateTime, Utc};
 use daybook_app::may;
 use daybook_domain::rules::Verdict;
-use daybook_domain::{Action, TenantId};
+use daybook_domain::{Action, PLATFORM_TENANT, TenantId};
 use daybook_projections::engine::Lanes;
 use daybook_projections::platform::grants::{self, GrantField, GrantRow, Moment, Past, PastError};
 use daybook_projections::read::filter::Filter;
@@ -96,7 +96,13 @@ impl GrantQuery {
         if let Some(moment) = moment {
             let shown = parts.reads.shown(READ_MODELS, tenant)?;
             let past = reader.transaction(scope, async |s| grants::past(s, tenant, moment, shown).await).await;
-            let past = Arc::new(past.map_err(of_past)?);
+            let mut past = past.map_err(of_past)?;
+            // Of the platform's own journal.
+            let off = reader.transaction(Scope::Tenant(PLATFORM_TENANT), async |s| {
+                grants::off_on_platform(s, past.at, past.up_to).await
+            });
+            past.off_on_platform = off.await.map_err(of_past)?;
+            let past = Arc::new(past);
             let slice = past.page(&filter, direction, &page).map_err(failed)?;
             let count = GrantCount { tenant, filter, of: Counted::Past(past.clone()) };
             return connection(

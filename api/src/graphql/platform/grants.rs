@@ -1,6 +1,6 @@
 //! Grants: who may use what, now or at an earlier moment.
 
-use super::loaders::{MemberKey, ModuleKey, load};
+use super::loaders::{MemberKey, MemberSwitchKey, ModuleKey, PlatformSwitchKey, load};
 use super::members::Member;
 use super::modules::Module;
 use crate::graphql::filters::{BooleanFilter, DateTimeFilter, IdFilter, TextFilter, filter_input};
@@ -15,12 +15,12 @@ use daybook_domain::platform::membership_id;
 use daybook_domain::{AccountId, Action, ActorKind, TenantId};
 use daybook_projections::platform::grants::access::{Surroundings, access};
 use daybook_projections::platform::grants::{self, Access, GrantField, GrantRow, GrantView, Past};
-use daybook_projections::{Grants, Members, Modules, ReadModel, Scope};
+use daybook_projections::{Grants, Members, ModuleSwitches, Modules, ReadModel, Scope};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Whether a grant allows depends on three read models.
-pub(super) const READ_MODELS: &[&str] = &[Grants::NAME, Members::NAME, Modules::NAME];
+/// Whether a grant allows depends on four read models.
+pub(super) const READ_MODELS: &[&str] = &[Grants::NAME, Members::NAME, Modules::NAME, ModuleSwitches::NAME];
 
 /// Whether a grant was revoked. Whether it has expired, `denial` tells.
 #[derive(Enum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,8 +44,12 @@ pub enum GrantDenial {
     NotYet,
     /// Its member has left.
     MembershipEnded,
-    /// Its module is not enabled, or retired.
+    /// The platform has switched its module off, for all tenants.
+    OffOnPlatform,
+    /// Its module is not enabled in the tenant, or retired.
     ModuleNotEnabled,
+    /// Its module is switched off for the member.
+    OffForMember,
     /// The module's manifest has no such role any more.
     RoleGone,
 }
@@ -123,7 +127,14 @@ impl Grant {
         }
         let member = load(ctx, MemberKey(self.scope(), self.row.membership_id)).await?;
         let module = load(ctx, ModuleKey(self.scope(), self.row.module_id)).await?;
+        let pair = MemberSwitchKey(self.scope(), self.row.membership_id, self.row.module_id);
+        let off_on_platform = match &module {
+            Some(module) => load(ctx, PlatformSwitchKey(module.key.clone())).await?.is_some(),
+            None => false,
+        };
         let around = Surroundings {
+            off_on_platform,
+            off_for_member: load(ctx, pair).await?.is_some(),
             member: member.map(|member| member.status),
             module: module.as_ref().map(|module| module.status),
             role_held: module.is_some_and(|module| module.role_keys.contains(&self.row.role)),

@@ -7,6 +7,8 @@ use crate::graphql::reads::failed;
 use async_graphql::dataloader::{DataLoader, Loader};
 use async_graphql::{Context, Error, Result};
 use daybook_domain::{PLATFORM_TENANT, TenantId};
+use daybook_projections::platform::module_switches::{self, SwitchRow};
+use daybook_projections::platform::module_versions::{self, VersionRow};
 use daybook_projections::platform::{accounts, members, modules};
 use daybook_projections::{Reader, Scope};
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +29,18 @@ pub struct MemberKey(pub TenantId, pub Uuid);
 /// A module of a tenant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ModuleKey(pub TenantId, pub Uuid);
+
+/// Whether a module is switched off for a member of a tenant: the membership, then the module.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemberSwitchKey(pub TenantId, pub Uuid, pub Uuid);
+
+/// Whether the platform has switched modules of a key off.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PlatformSwitchKey(pub String);
+
+/// The latest versions of a module of a tenant, at most so many.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VersionsKey(pub TenantId, pub Uuid, pub u16);
 
 /// The account behind a membership.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +95,60 @@ impl Loader<ModuleKey> for Rows {
             let rows = modules::by_ids(&session, tenant, &ids).await.map_err(failed)?;
             session.finish().await.map_err(failed)?;
             found.extend(rows.into_iter().map(|row| (ModuleKey(tenant, row.module_id), row)));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<MemberSwitchKey> for Rows {
+    type Value = SwitchRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[MemberSwitchKey]) -> Result<HashMap<MemberSwitchKey, SwitchRow>> {
+        let mut tenants: BTreeMap<TenantId, Vec<(Uuid, Uuid)>> = BTreeMap::new();
+        keys.iter().for_each(|MemberSwitchKey(of, member, id)| tenants.entry(*of).or_default().push((*member, *id)));
+        let mut found = HashMap::new();
+        for (tenant, pairs) in tenants {
+            let session = self.reader.begin(Scope::Tenant(tenant)).await.map_err(failed)?;
+            let rows = module_switches::of_members(&session, tenant, &pairs).await.map_err(failed)?;
+            session.finish().await.map_err(failed)?;
+            found.extend(rows.into_iter().filter_map(|row| {
+                let key = MemberSwitchKey(tenant, row.membership_id?, row.module_id?);
+                Some((key, row))
+            }));
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<PlatformSwitchKey> for Rows {
+    type Value = SwitchRow;
+    type Error = Error;
+
+    async fn load(&self, keys: &[PlatformSwitchKey]) -> Result<HashMap<PlatformSwitchKey, SwitchRow>> {
+        let keys: Vec<String> = keys.iter().map(|key| key.0.clone()).collect();
+        let session = self.reader.begin(Scope::Tenant(PLATFORM_TENANT)).await.map_err(failed)?;
+        let rows = module_switches::of_keys(&session, &keys).await.map_err(failed)?;
+        session.finish().await.map_err(failed)?;
+        Ok(rows.into_iter().filter_map(|row| Some((PlatformSwitchKey(row.module_key.clone()?), row))).collect())
+    }
+}
+
+impl Loader<VersionsKey> for Rows {
+    type Value = Vec<VersionRow>;
+    type Error = Error;
+
+    async fn load(&self, keys: &[VersionsKey]) -> Result<HashMap<VersionsKey, Vec<VersionRow>>> {
+        let mut lists: BTreeMap<(TenantId, u16), Vec<Uuid>> = BTreeMap::new();
+        keys.iter().for_each(|VersionsKey(tenant, id, first)| lists.entry((*tenant, *first)).or_default().push(*id));
+        let mut found: HashMap<VersionsKey, Vec<VersionRow>> = HashMap::new();
+        for ((tenant, first), ids) in lists {
+            let session = self.reader.begin(Scope::Tenant(tenant)).await.map_err(failed)?;
+            let rows = module_versions::latest(&session, tenant, &ids, first).await.map_err(failed)?;
+            session.finish().await.map_err(failed)?;
+            for row in rows {
+                found.entry(VersionsKey(tenant, row.module_id, first)).or_default().push(row);
+            }
         }
         Ok(found)
     }

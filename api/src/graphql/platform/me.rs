@@ -1,19 +1,20 @@
 //! Who the caller is: account, tenant, roles, what they may use.
 
 use super::grants::{Grant, own_membership};
+use super::launcher::fresh;
+use super::profile::{MyPreference, MyProfile, preferences_of, profile_of};
 use super::sessions::{tenants_of, unreadable};
 use crate::graphql::audit::trail::ActorKind as Kind;
 use crate::graphql::reads::failed;
-use crate::graphql::request::{at_least, credential, parts};
+use crate::graphql::request::{credential, parts};
 use async_graphql::{ComplexObject, Context, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use daybook_domain::platform::HeldRole;
 use daybook_domain::{AccountId, ActorKind, PLATFORM_TENANT, Role};
-use daybook_projections::engine::Lanes;
+use daybook_projections::Scope;
 use daybook_projections::platform::grants::{self, GrantField};
 use daybook_projections::read::filter::{Filter, Test};
 use daybook_projections::read::{Direction, Page};
-use daybook_projections::{Grants, Members, Modules, ReadModel, Scope};
 use uuid::Uuid;
 
 /// Grants that are told of.
@@ -84,6 +85,16 @@ impl Me {
         }))
     }
 
+    /// What you say of yourself. Null for what is no account.
+    async fn profile(&self, ctx: &Context<'_>) -> Result<Option<MyProfile>> {
+        if self.kind == Kind::Account { profile_of(ctx, self.actor).await } else { Ok(None) }
+    }
+
+    /// How you like things, by key; at most 50. None for what is no account.
+    async fn preferences(&self, ctx: &Context<'_>) -> Result<Vec<MyPreference>> {
+        if self.kind == Kind::Account { preferences_of(ctx, self.actor).await } else { Ok(Vec::new()) }
+    }
+
     /// Your memberships that hold, in whatever tenants, in the order in which you joined; at most 200.
     async fn memberships(&self, ctx: &Context<'_>) -> Result<Vec<MyMembership>> {
         if self.kind != Kind::Account {
@@ -107,7 +118,7 @@ impl Me {
         let credential = credential(ctx)?;
         let tenant = credential.tenant;
         let Some(own) = own_membership(credential, tenant) else { return Ok(Vec::new()) };
-        at_least(ctx, &[Grants::NAME, Members::NAME, Modules::NAME], Lanes::Of(tenant), None).await?;
+        fresh(ctx, tenant).await?;
         let parts = parts(ctx)?;
         let now = parts.system.utc();
         let is = |field, value| Filter::Is(field, Test::Eq(value));

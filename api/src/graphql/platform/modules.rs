@@ -1,8 +1,10 @@
 //! Modules: the parts of the platform that a tenant uses, registered from their manifests.
 
-use super::manifests::{ManifestInput, ModuleIntegration, ModuleRole, ModuleRoute};
+use super::loaders::{VersionsKey, load};
+use super::manifests::{ManifestInput, ModuleIntegration, ModuleResource, ModuleRole, ModuleRoute, sent};
 use super::target::{Target, target_inputs};
 use crate::graphql::audit::door::{denied, sees};
+use crate::graphql::errors::{Code, UserError, error};
 use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
 use crate::graphql::reads::failed;
@@ -13,12 +15,14 @@ use async_graphql::{ComplexObject, Context, Enum, InputObject, Json, Object, Res
 use chrono::{DateTime, Utc};
 use daybook_app::authorize;
 use daybook_domain::platform::ModuleCommand;
+use daybook_domain::platform::module::Keyword;
 use daybook_domain::value::Reason;
 use daybook_domain::{Action, InvalidValue, TenantId};
 use daybook_projections::engine::Lanes;
+use daybook_projections::platform::module_versions::{VERSIONS_MAX, VersionRow};
 use daybook_projections::platform::modules::{self, ModuleField, ModuleOrderBy};
 use daybook_projections::read::filter::Filter;
-use daybook_projections::{Modules, ReadModel, Scope};
+use daybook_projections::{ModuleVersions, Modules, ReadModel, Scope};
 use uuid::Uuid;
 
 pub(super) use daybook_projections::platform::modules::ModuleRow;
@@ -41,6 +45,7 @@ pub enum ModuleStatus {
 
 /// A part of the platform that a tenant uses.
 #[derive(SimpleObject, Clone)]
+#[graphql(complex)]
 pub struct Module {
     /// Stays the same through its versions.
     pub id: Uuid,
@@ -58,6 +63,12 @@ pub struct Module {
     pub reason: Option<String>,
     /// What it is for. Null when it does not say so, or once retired.
     pub description: Option<String>,
+    /// Who made it, e.g. `"Ampyr Energy Tech"`. Null when it does not say so, or once retired.
+    pub author: Option<String>,
+    /// The name of an icon, e.g. `"battery"`. Null when it does not say so, or once retired.
+    pub icon: Option<String>,
+    /// Where it is shown, e.g. `"planning"`. Null when it does not say so, or once retired.
+    pub category: Option<String>,
     /// How it is part of the platform. Null once retired.
     pub integration: Option<ModuleIntegration>,
     /// The roles in which it can be granted, by their keys. None once retired.
@@ -66,6 +77,10 @@ pub struct Module {
     pub routes: Vec<ModuleRoute>,
     /// What it starts with: keys of its choosing; booleans, whole numbers and texts.
     pub settings: Json<serde_json::Value>,
+    /// Services of the platform that it needs, e.g. `["audit", "storage"]`. None once retired.
+    pub dependencies: Vec<String>,
+    /// How much of something it may use. None once retired.
+    pub resources: Vec<ModuleResource>,
     /// Number of changes so far; send it back as `expectedVersion` to change only what you have seen.
     pub version: BigInt,
     /// When it was registered.
@@ -78,6 +93,8 @@ impl From<ModuleRow> for Module {
     fn from(row: ModuleRow) -> Self {
         let manifest = row.manifest;
         let manifest = manifest.as_deref();
+        let word = |word: &Option<Keyword>| word.as_ref().map(|word| word.as_str().to_owned());
+        let about = manifest.map(|m| &m.about);
         let description = manifest.map(|m| m.description.as_str()).filter(|text| !text.is_empty());
         Module {
             id: row.module_id,
@@ -88,6 +105,13 @@ impl From<ModuleRow> for Module {
             status: row.status.into(),
             reason: row.reason,
             description: description.map(str::to_owned),
+            author: about.and_then(|about| about.author.as_ref()).map(|name| name.as_str().to_owned()),
+            icon: about.and_then(|about| word(&about.icon)),
+            category: about.and_then(|about| word(&about.category)),
+            dependencies: manifest
+                .map(|m| m.dependencies.iter().map(|word| word.as_str().to_owned()).collect())
+                .unwrap_or_default(),
+            resources: manifest.map(|m| m.resources.iter().map(ModuleResource::from).collect()).unwrap_or_default(),
             integration: manifest.map(|m| ModuleIntegration::from(&m.integration)),
             roles: manifest.map(|m| m.roles.iter().map(ModuleRole::from).collect()).unwrap_or_default(),
             routes: manifest.map(|m| m.routes.iter().map(ModuleRoute::from).collect()).unwrap_or_default(),
@@ -98,6 +122,51 @@ impl From<ModuleRow> for Module {
             registered_at: row.registered_at,
             changed_at: row.changed_at,
         }
+    }
+}
+
+/// A version that a module was brought to.
+#[derive(SimpleObject, Clone)]
+pub struct ModuleRelease {
+    /// E.g. `"1.4.0"`.
+    pub release: String,
+    /// When the module was brought to it.
+    pub released_at: DateTime<Utc>,
+    /// The module's `version` after it.
+    pub version: BigInt,
+    /// Parts of the manifest that differ from the version before, e.g. `["roles", "settings"]`; of the first one, none.
+    pub changed: Vec<String>,
+    /// Keys of roles that are gone with it, e.g. `["planner"]`.
+    pub roles_removed: Vec<String>,
+    /// The moment of it: the audit trail has who did it and every value.
+    pub position: Position,
+}
+
+#[ComplexObject]
+impl Module {
+    /// The versions of its manifest, the latest first; at most 200.
+    async fn versions(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "How many, 1–200.", default = 50)] first: i32,
+    ) -> Result<Vec<ModuleRelease>> {
+        let first = u16::try_from(first).ok().filter(|first| (1..=VERSIONS_MAX).contains(first));
+        let Some(first) = first else {
+            return Err(error(Code::BadUserInput, format!("first is from 1 to {VERSIONS_MAX}")));
+        };
+        let tenant = TenantId(self.tenant);
+        at_least(ctx, &[ModuleVersions::NAME], Lanes::Of(tenant), None).await?;
+        let rows = load(ctx, VersionsKey(tenant, self.id, first)).await?.unwrap_or_default();
+        let opaque = &parts(ctx)?.opaque;
+        let release = |row: VersionRow| ModuleRelease {
+            release: row.release,
+            released_at: row.released_at,
+            version: BigInt(row.version),
+            changed: row.changed,
+            roles_removed: row.roles_removed,
+            position: Position(opaque.position(tenant, u64::try_from(row.tenant_position).unwrap_or_default())),
+        };
+        Ok(rows.into_iter().map(release).collect())
     }
 }
 
@@ -174,8 +243,11 @@ async fn one(ctx: &Context<'_>, tenant: TenantId, id: Uuid) -> Result<Option<Mod
 pub struct RegisterModuleInput {
     /// Id of the tenant; your own unless told.
     pub tenant: Option<Uuid>,
-    /// What the module says of itself.
-    pub manifest: ManifestInput,
+    /// What the module says of itself. Either this or `text`.
+    pub manifest: Option<ManifestInput>,
+    /// The same as a text in YAML or JSON, as in a file `module.yaml`: the published schema `module.schema.json` has its
+    /// fields. At most 131,072 bytes.
+    pub text: Option<String>,
     /// Id of this command, chosen by you: a repeat with the same id gives the same answer and no second module.
     pub client_mutation_id: Option<Uuid>,
 }
@@ -188,8 +260,10 @@ target_inputs! {
 
     /// A module and its new manifest.
     UpgradeModuleInput {
-        /// The whole manifest of a later version under the same key. A role that it lacks is gone.
-        manifest: ManifestInput,
+        /// The whole manifest of a later version under the same key. A role that it lacks is gone. Either this or `text`.
+        manifest: Option<ManifestInput>,
+        /// The same as a text in YAML or JSON: see `registerModule`.
+        text: Option<String>,
     }
     /// A module to enable.
     EnableModuleInput {}
@@ -203,6 +277,10 @@ target_inputs! {
         /// 1–500 characters.
         reason: String,
     }
+}
+
+fn refused(faults: Vec<UserError>) -> ModulePayload {
+    ModulePayload { receipt: Receipt::refused_all(faults) }
 }
 
 async fn carry_out(
@@ -232,12 +310,16 @@ impl ModuleMutation {
         #[graphql(desc = "The module to register.")] input: RegisterModuleInput,
     ) -> Result<ModulePayload> {
         let tenant = tenant_of(ctx, input.tenant)?;
+        // Nobody has a text read who may not send one.
+        permit(ctx, Action::ModuleRegister, tenant)?;
         // The id follows from the command, so a repeat is about the same module.
         let command_id = input.client_mutation_id.map_or_else(|| parts(ctx).map(|p| p.system.uuid_v7()), Ok)?;
         let id = Uuid::new_v5(&credential(ctx)?.actor.id, command_id.as_bytes());
         let target = Target { tenant, id, expected_version: None, command_id: input.client_mutation_id };
-        let manifest = input.manifest.check();
-        carry_out(ctx, target, manifest.map(|manifest| ModuleCommand::Register { manifest })).await
+        match sent(input.manifest, input.text.as_deref()) {
+            Ok(manifest) => carry_out(ctx, target, Ok(ModuleCommand::Register { manifest })).await,
+            Err(faults) => Ok(refused(faults)),
+        }
     }
 
     /// Brings a module to a later version of its manifest. Grants of roles that are gone allow nothing any more.
@@ -247,8 +329,11 @@ impl ModuleMutation {
         #[graphql(desc = "The module and its new manifest.")] input: UpgradeModuleInput,
     ) -> Result<ModulePayload> {
         let target = input.target(ctx)?;
-        let manifest = input.manifest.check();
-        carry_out(ctx, target, manifest.map(|manifest| ModuleCommand::Upgrade { manifest })).await
+        permit(ctx, Action::ModuleUpgrade, target.tenant)?;
+        match sent(input.manifest, input.text.as_deref()) {
+            Ok(manifest) => carry_out(ctx, target, Ok(ModuleCommand::Upgrade { manifest })).await,
+            Err(faults) => Ok(refused(faults)),
+        }
     }
 
     /// Lets a module be used by those to whom it is granted.

@@ -2,6 +2,7 @@
 
 use crate::graphql::audit::door::{denied, sees};
 use crate::graphql::changes::{ChangeKind, changes};
+use crate::graphql::errors::UserError;
 use crate::graphql::filters::{DateTimeFilter, IdFilter, TextFilter, enum_filter, filter, filter_input};
 use crate::graphql::guard::guarded;
 use crate::graphql::paging::{OrderDirection, PageArgs, connection};
@@ -14,7 +15,7 @@ use async_graphql::{ComplexObject, Context, Enum, InputObject, Json, Object, Res
 use chrono::{DateTime, Utc};
 use daybook_app::{Call, authorize};
 use daybook_domain::personal::Personal;
-use daybook_domain::platform::tenant::{Contact, SettingKey, parse_settings};
+use daybook_domain::platform::tenant::{Contact, SETTINGS_MAX, SettingKey, SettingValue};
 use daybook_domain::platform::{Tenant as TenantAggregate, TenantCommand};
 use daybook_domain::rules::Verdict;
 use daybook_domain::value::{Domain, Name, Reason};
@@ -24,6 +25,7 @@ use daybook_projections::platform::tenants::{self, TenantField, TenantOrder, Ten
 use daybook_projections::read::filter::Filter;
 use daybook_projections::{ReadModel, Scope};
 use futures_util::{Stream, StreamExt};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 const READ_MODELS: &[&str] = &[Tenants::NAME];
@@ -336,6 +338,11 @@ tenant_inputs! {
         /// Null removes the contact.
         contact: Option<ContactInput>,
     }
+    ClaimTenantDomainInput {
+        /// DNS name, e.g. `"acme.example"`.
+        domain: String,
+    }
+    ReleaseTenantDomainInput {}
     SuspendTenantInput {
         /// 1–500 characters, shown to the tenant.
         reason: String,
@@ -453,19 +460,20 @@ impl TenantMutation {
         carry_out(ctx, input.target(), command, None).await
     }
 
-    /// Sets and removes settings, all or none.
+    /// Sets and removes settings, all or none: at most 100, each named where it is at fault.
     async fn change_tenant_settings(
         &self,
         ctx: &Context<'_>,
         input: ChangeTenantSettingsInput,
     ) -> Result<TenantPayload> {
-        let command = || -> Result<TenantCommand, InvalidValue> {
-            let unset = input.unset.iter().flatten().map(|key| SettingKey::parse(key)).collect::<Result<_, _>>()?;
-            let empty = serde_json::Map::new();
-            let set = parse_settings(input.set.as_ref().map_or(&empty, |set| &set.0))?;
-            Ok(TenantCommand::ChangeSettings { set, unset })
-        };
-        carry_out(ctx, input.target(), command(), None).await
+        // Who may not change them is not told what is wrong with them.
+        permit(ctx, Action::TenantChangeSettings, TenantId(input.id))?;
+        match settings(input.set.as_ref().map(|Json(set)| set), input.unset.as_deref().unwrap_or_default()) {
+            Ok((set, unset)) => {
+                carry_out(ctx, input.target(), Ok(TenantCommand::ChangeSettings { set, unset }), None).await
+            }
+            Err(faults) => Ok(TenantPayload { receipt: Receipt::refused_all(faults) }),
+        }
     }
 
     /// Names another person to turn to, or nobody.
@@ -474,6 +482,17 @@ impl TenantMutation {
         let seed = input.client_mutation_id.map_or_else(|| parts(ctx).map(|p| p.system.uuid_v7()), Ok)?;
         let contact = input.contact.as_ref().map(|c| contact(c, Uuid::new_v5(&input.id, seed.as_bytes()))).transpose();
         carry_out(ctx, input.target(), contact.map(|contact| TenantCommand::ChangeContact { contact }), None).await
+    }
+
+    /// Makes a domain this tenant's alone, instead of the one it has. The platform's alone: it knows whose a domain is.
+    async fn claim_tenant_domain(&self, ctx: &Context<'_>, input: ClaimTenantDomainInput) -> Result<TenantPayload> {
+        let command = Domain::parse(&input.domain).map(|domain| TenantCommand::ClaimDomain { domain });
+        carry_out(ctx, input.target(), command, None).await
+    }
+
+    /// Takes a tenant's domain from it; it is free again. The platform's alone.
+    async fn release_tenant_domain(&self, ctx: &Context<'_>, input: ReleaseTenantDomainInput) -> Result<TenantPayload> {
+        carry_out(ctx, input.target(), Ok(TenantCommand::ReleaseDomain), None).await
     }
 
     /// Stops a tenant's work until it is reopened. The platform's alone.
@@ -492,6 +511,41 @@ impl TenantMutation {
         let command = Reason::parse(&input.reason).map(|reason| TenantCommand::Close { reason });
         carry_out(ctx, input.target(), command, None).await
     }
+}
+
+/// Settings to set and keys to remove.
+type Settings = (BTreeMap<SettingKey, SettingValue>, BTreeSet<SettingKey>);
+
+/// Settings as they were sent, or what is wrong with each.
+fn settings(
+    sent: Option<&serde_json::Map<String, serde_json::Value>>,
+    removed: &[String],
+) -> Result<Settings, Vec<UserError>> {
+    let (mut set, mut unset, mut faults) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    let mut fault = |field: &str, key: &str, refused: InvalidValue| {
+        // What was sent may be anything.
+        let key: String = key.chars().filter(|c| !c.is_control()).take(SettingKey::BYTES_MAX).collect();
+        if faults.len() < SETTINGS_MAX {
+            faults.push(UserError::new(&[field, &key], refused.code, refused.message));
+        }
+    };
+    for (key, value) in sent.into_iter().flatten() {
+        match SettingKey::parse(key).and_then(|parsed| Ok((parsed, SettingValue::parse(value)?))) {
+            Ok((key, value)) => {
+                set.insert(key, value);
+            }
+            Err(refused) => fault("set", key, refused),
+        }
+    }
+    for key in removed {
+        match SettingKey::parse(key) {
+            Ok(parsed) => {
+                unset.insert(parsed);
+            }
+            Err(refused) => fault("unset", key, refused),
+        }
+    }
+    if faults.is_empty() { Ok((set, unset)) } else { Err(faults) }
 }
 
 /// The contact as a person of their own, with an encryption key of their own.

@@ -1,6 +1,6 @@
 //! What holds for any sequence of commands to an account, sensible or not.
 
-use super::tests::{ID, context, email, name};
+use super::tests::{ID, context, email, key, locale, name, own};
 use super::*;
 use crate::ids::SubjectId;
 use crate::platform::testing::{applied, check_calls, fold, reason};
@@ -31,6 +31,16 @@ fn any_command() -> impl Strategy<Value = AccountCommand> {
         3 => (any_email(), any_name()).prop_map(|(email, name)| C::Register { email, name }),
         2 => any_name().prop_map(|name| C::Rename { name }),
         4 => any_email().prop_map(|email| C::ChangeEmail { email }),
+        2 => (any_name(), prop_oneof![Just(Details::default()), Just(locale("de")), Just(locale("en"))], any::<bool>())
+            .prop_map(|(name, set, unset)| C::ChangeProfile {
+                name: Some(name),
+                set,
+                unset: if unset { [Detail::Locale].into() } else { [].into() },
+            }),
+        2 => ("[ab]", proptest::option::of(0..2_i64)).prop_map(|(text, value)| C::SetPreference {
+            key: key(&text),
+            value: value.map(|value| own(SettingValue::Whole(value))),
+        }),
         1 => "[a-c]".prop_map(|text| C::Deactivate { reason: reason(&text) }),
         1 => Just(C::Reactivate),
         1 => (0..3u128).prop_map(|n| C::SetPassword { credential: CredentialId(Uuid::from_u128(n)) }),
@@ -47,6 +57,9 @@ fn any_event() -> impl Strategy<Value = AccountEvent> {
         (any_email(), any_name()).prop_map(|(email, name)| E::Registered { email, name }),
         any_name().prop_map(|name| E::Renamed { name }),
         any_email().prop_map(|email| E::EmailChanged { email }),
+        Just(E::ProfileChanged { set: locale("de"), unset: [Detail::Locale, Detail::AvatarUrl].into() }),
+        "[ab]".prop_map(|text| E::PreferenceSet { key: key(&text), value: own(SettingValue::Whole(1)) }),
+        "[ab]".prop_map(|text| E::PreferenceRemoved { key: key(&text) }),
         Just(E::Deactivated { reason: reason("x") }),
         Just(E::Reactivated {}),
         (0..3u128).prop_map(|n| E::PasswordSet { credential: CredentialId(Uuid::from_u128(n)) }),

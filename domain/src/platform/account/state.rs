@@ -1,10 +1,10 @@
 //! The state of an account, folded from its events. It judges nothing: what happened, happened.
 
-use super::{AccountEvent, EmailAddress, Name, PlatformRole, Reason};
+use super::{AccountEvent, Details, EmailAddress, Name, PlatformRole, Reason, SettingKey, SettingValue};
 use crate::ids::CredentialId;
 use crate::personal::Personal;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An account as its events have made it. Snapshots hold its JSON form, personal fields sealed as in events.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -26,6 +26,10 @@ pub enum Account {
 pub struct Profile {
     pub email: Personal<EmailAddress>,
     pub name: Personal<Name>,
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub details: Details,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preferences: BTreeMap<SettingKey, Personal<SettingValue>>,
     /// The password in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<CredentialId>,
@@ -53,10 +57,17 @@ impl Account {
     pub(super) fn apply_event(&mut self, event: AccountEvent) {
         use {Account::*, AccountEvent as E};
         *self = match (std::mem::take(self), event) {
-            (_, E::Registered { email, name }) => {
-                let (password, platform_roles, generation) = (None, BTreeSet::new(), 0);
-                Active { profile: Profile { email, name, password, platform_roles, generation } }
-            }
+            (_, E::Registered { email, name }) => Active {
+                profile: Profile {
+                    email,
+                    name,
+                    details: Details::default(),
+                    preferences: BTreeMap::new(),
+                    password: None,
+                    platform_roles: BTreeSet::new(),
+                    generation: 0,
+                },
+            },
             (Active { profile } | Deactivated { profile, .. }, E::Deactivated { reason }) => {
                 Deactivated { profile, reason }
             }
@@ -74,6 +85,13 @@ impl Profile {
         match event {
             E::Renamed { name } => self.name = name,
             E::EmailChanged { email } => self.email = email,
+            E::ProfileChanged { set, unset } => self.details.change(set, &unset),
+            E::PreferenceSet { key, value } => {
+                self.preferences.insert(key, value);
+            }
+            E::PreferenceRemoved { key } => {
+                self.preferences.remove(&key);
+            }
             E::PasswordSet { credential } => {
                 self.password = Some(credential);
                 self.generation = self.generation.saturating_add(1);

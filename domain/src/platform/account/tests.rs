@@ -17,6 +17,11 @@ account.rename             ACCOUNT_NOT_REGISTERED  renamed                     A
 account.rename-same        ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
 account.changeEmail        ACCOUNT_NOT_REGISTERED  email_changed               ACCOUNT_DEACTIVATED
 account.changeEmail-same   ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
+account.changeProfile           ACCOUNT_NOT_REGISTERED  profile_changed        ACCOUNT_DEACTIVATED
+account.changeProfile-same      ACCOUNT_NOT_REGISTERED  already-so             ACCOUNT_DEACTIVATED
+account.setPreference           ACCOUNT_NOT_REGISTERED  preference_set         ACCOUNT_DEACTIVATED
+account.setPreference-same      ACCOUNT_NOT_REGISTERED  already-so             ACCOUNT_DEACTIVATED
+account.setPreference-none      ACCOUNT_NOT_REGISTERED  preference_removed     ACCOUNT_DEACTIVATED
 account.deactivate         ACCOUNT_NOT_REGISTERED  deactivated                 already-so
 account.reactivate         ACCOUNT_NOT_REGISTERED  already-so                  reactivated
 account.setPassword        ACCOUNT_NOT_REGISTERED  password_set                ACCOUNT_DEACTIVATED
@@ -56,7 +61,17 @@ fn in_use() -> Vec<AccountEvent> {
         registered(),
         AccountEvent::PasswordSet { credential: CREDENTIAL },
         AccountEvent::PlatformRoleGranted { role: PlatformRole::PlatformAdmin },
+        AccountEvent::ProfileChanged { set: locale("en"), unset: [].into() },
+        AccountEvent::PreferenceSet { key: key("theme"), value: own(SettingValue::Whole(1)) },
     ]
+}
+
+pub(super) fn locale(text: &str) -> Details {
+    Details { locale: Some(own(Locale::parse(text).expect("a locale"))), ..Details::default() }
+}
+
+pub(super) fn key(text: &str) -> SettingKey {
+    SettingKey::parse(text).expect("a key")
 }
 
 fn command_of(row: &str) -> AccountCommand {
@@ -68,6 +83,17 @@ fn command_of(row: &str) -> AccountCommand {
         "account.rename-same" => C::Rename { name: name("Ada") },
         "account.changeEmail" => C::ChangeEmail { email: email("grace@example.com") },
         "account.changeEmail-same" => C::ChangeEmail { email: email("Ada@example.com") },
+        "account.changeProfile" => {
+            C::ChangeProfile { name: None, set: locale("de-AT"), unset: [Detail::TimeZone].into() }
+        }
+        "account.changeProfile-same" => {
+            C::ChangeProfile { name: Some(name("Ada")), set: locale("en"), unset: [Detail::AvatarUrl].into() }
+        }
+        "account.setPreference" => C::SetPreference { key: key("theme"), value: Some(own(SettingValue::Whole(2))) },
+        "account.setPreference-same" => {
+            C::SetPreference { key: key("theme"), value: Some(own(SettingValue::Whole(1))) }
+        }
+        "account.setPreference-none" => C::SetPreference { key: key("theme"), value: None },
         "account.deactivate" => C::Deactivate { reason: reason("another reason") },
         "account.reactivate" => C::Reactivate,
         "account.setPassword" => C::SetPassword { credential: CredentialId(Uuid::from_u128(8)) },
@@ -105,6 +131,58 @@ fn every_command_in_every_state_does_what_the_table_says() {
     }
     let columns = ["absent", "active", "deactivated"];
     check_transitions::<Account>(TRANSITIONS, &context(), &columns, command_of, history_of, column_of);
+}
+
+#[test]
+fn a_profile_changes_in_what_differs_and_keeps_the_rest() {
+    let zone = || Details { time_zone: Some(own(ZoneName::parse("Europe/Berlin").expect("a zone"))), ..locale("en") };
+    let change = |set, unset: &[Detail]| AccountCommand::ChangeProfile {
+        name: Some(name("Grace")),
+        set,
+        unset: unset.iter().copied().collect(),
+    };
+    let only_zone = Details { locale: None, ..zone() };
+    given(in_use()).when(change(zone(), &[Detail::AvatarUrl])).then_expect_events(vec![
+        AccountEvent::Renamed { name: name("Grace") },
+        AccountEvent::ProfileChanged { set: only_zone.clone(), unset: [].into() },
+    ]);
+    let zoned = AccountEvent::ProfileChanged { set: only_zone, unset: [].into() };
+    let gone = AccountEvent::ProfileChanged { set: Details::default(), unset: [Detail::Locale].into() };
+    let state = fold::<Account>([in_use(), vec![zoned.clone(), gone.clone()]].concat());
+    let details = &state.profile().expect("registered").details;
+    assert_eq!((details.locale.is_none(), details.time_zone.is_some()), (true, true));
+    let unset = AccountCommand::ChangeProfile { name: None, set: Details::default(), unset: [Detail::Locale].into() };
+    given([in_use(), vec![zoned]].concat()).when(unset).then_expect_events(vec![gone]);
+}
+
+#[test]
+fn what_somebody_says_of_another_is_refused() {
+    let foreign = Personal::known(SubjectId(Uuid::from_u128(9)), SettingValue::Flag(true));
+    let prefer = |value| AccountCommand::SetPreference { key: key("theme"), value: Some(value) };
+    given(in_use()).when(prefer(foreign)).then_expect_error(AccountError::ForeignDetail);
+    let erased = Personal::Erased { subject: SubjectId(ID) };
+    given(in_use()).when(prefer(erased)).then_expect_error(AccountError::DetailErased);
+    let foreign = Some(Personal::known(SubjectId(Uuid::from_u128(9)), Locale::parse("en").expect("a locale")));
+    let set = Details { locale: foreign, ..Details::default() };
+    let change = AccountCommand::ChangeProfile { name: None, set, unset: [].into() };
+    given(in_use()).when(change).then_expect_error(AccountError::ForeignDetail);
+}
+
+#[test]
+fn preferences_have_an_end() {
+    let set = |n: usize| AccountEvent::PreferenceSet { key: key(&format!("k{n}")), value: own(SettingValue::Whole(1)) };
+    let full: Vec<_> = in_use().into_iter().chain((1..PREFERENCES_MAX).map(set)).collect();
+    let prefer =
+        |text: &str| AccountCommand::SetPreference { key: key(text), value: Some(own(SettingValue::Whole(7))) };
+    given(full.clone()).when(prefer("more")).then_expect_error(AccountError::TooManyPreferences);
+    let changed = AccountEvent::PreferenceSet { key: key("k1"), value: own(SettingValue::Whole(7)) };
+    given(full).when(prefer("k1")).then_expect_events(vec![changed]);
+}
+
+#[test]
+fn nothing_that_a_person_says_of_themselves_shows_in_debug_output() {
+    let shown = format!("{:?} {:?}", fold::<Account>(in_use()), command_of("account.changeProfile"));
+    assert!(!shown.contains("de-AT") && !shown.contains("Whole"), "{shown}");
 }
 
 #[test]

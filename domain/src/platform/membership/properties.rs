@@ -26,6 +26,11 @@ fn any_command() -> impl Strategy<Value = MembershipCommand> {
         any_roles().prop_map(|roles| C::ChangeRoles { roles }),
         "[a-c]".prop_map(|text| C::End { reason: reason(&text) }),
         any_roles().prop_map(|roles| C::Rejoin { roles }),
+        (0..3_u128, any::<bool>()).prop_map(|(n, active)| C::SwitchModule {
+            module: ModuleId(Uuid::from_u128(n)),
+            active,
+            reason: reason("x")
+        }),
     ]
 }
 
@@ -44,6 +49,8 @@ fn any_event() -> impl Strategy<Value = MembershipEvent> {
         ),
         Just(E::Ended { reason: reason("x") }),
         (any_built_in(), any_custom()).prop_map(|(roles, custom)| E::Rejoined { roles, custom }),
+        (0..3_u128).prop_map(|n| E::ModuleSwitchedOff { module: ModuleId(Uuid::from_u128(n)), reason: reason("x") }),
+        (0..3_u128).prop_map(|n| E::ModuleSwitchedOn { module: ModuleId(Uuid::from_u128(n)), reason: reason("x") }),
     ]
 }
 

@@ -108,6 +108,52 @@ fn an_event_holds_only_the_roles_that_change() {
     assert_eq!(held, [TenantAdmin, Viewer]);
 }
 
+fn module(n: u128) -> ModuleId {
+    ModuleId(Uuid::from_u128(n))
+}
+
+fn switch(n: u128, active: bool) -> MembershipCommand {
+    MembershipCommand::SwitchModule { module: module(n), active, reason: reason("exam") }
+}
+
+fn off(n: u128) -> MembershipEvent {
+    MembershipEvent::ModuleSwitchedOff { module: module(n), reason: reason("exam") }
+}
+
+#[test]
+fn a_module_is_switched_off_and_on_for_a_member() {
+    let on = || MembershipEvent::ModuleSwitchedOn { module: module(1), reason: reason("exam") };
+    let given = |history: Vec<MembershipEvent>| testing::given::<Membership>(context(), history);
+    given(vec![added()]).when(switch(1, false)).then_expect_events(vec![off(1)]);
+    given(vec![added(), off(1)]).when(switch(1, true)).then_expect_events(vec![on()]);
+    // Already so.
+    given(vec![added(), off(1)]).when(switch(1, false)).then_expect_events(vec![]);
+    given(vec![added(), off(1), on()]).when(switch(1, true)).then_expect_events(vec![]);
+    given(vec![added(), off(2)]).when(switch(1, true)).then_expect_events(vec![]);
+    given(vec![]).when(switch(1, false)).then_expect_error(MembershipError::NotAdded);
+    given(history_of("ended")).when(switch(1, false)).then_expect_error(MembershipError::Ended);
+    assert_eq!(switch(1, false).action(), Action::ModuleActivate);
+    assert_eq!(off(1).event_type(), "platform.membership.module_switched_off");
+    assert_eq!(on().event_type(), "platform.membership.module_switched_on");
+}
+
+#[test]
+fn what_is_off_stays_off_for_who_leaves_and_comes_back() {
+    let back = MembershipEvent::Rejoined { roles: [Viewer].into(), custom: [].into() };
+    let ended = MembershipEvent::Ended { reason: reason("left") };
+    let state = fold::<Membership>(vec![added(), off(1), ended, back]);
+    assert!(state.modules_off().contains(&module(1)) && state.modules_off().len() == 1);
+}
+
+#[test]
+fn modules_off_have_an_end() {
+    let many = (0..MODULES_OFF_MAX as u128).map(off);
+    let history: Vec<_> = std::iter::once(added()).chain(many).collect();
+    let given = |command| testing::given::<Membership>(context(), history.clone()).when(command);
+    given(switch(9_999, false)).then_expect_error(MembershipError::TooManyModulesOff);
+    given(switch(0, false)).then_expect_events(vec![]);
+}
+
 #[test]
 fn who_left_holds_no_role_and_comes_back_only_with_new_ones() {
     assert_eq!(fold::<Membership>(history_of("ended")).roles().count(), 0);

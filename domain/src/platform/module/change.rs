@@ -1,7 +1,7 @@
 //! From one manifest to the next: the event of an upgrade holds what differs, and nothing else.
 
-use super::manifest::{Integration, Manifest, ModuleRole, Route};
-use super::values::{Description, ModuleVersion, RoleKey};
+use super::manifest::{About, Integration, Manifest, ModuleRole, Route};
+use super::values::{Description, Keyword, ModuleVersion, RoleKey};
 use crate::platform::tenant::{SettingKey, SettingValue};
 use crate::value::Name;
 use schemars::JsonSchema;
@@ -19,6 +19,10 @@ pub struct ManifestChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Description")]
     pub description: Option<Description>,
+    /// All of it, if any of it differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "About")]
+    pub about: Option<About>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Integration")]
     pub integration: Option<Integration>,
@@ -38,6 +42,32 @@ pub struct ManifestChange {
     /// Settings that are gone.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub settings_removed: BTreeSet<SettingKey>,
+    /// All services that it needs, if any of them differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeSet<Keyword>")]
+    pub dependencies: Option<BTreeSet<Keyword>>,
+    /// All limits, if any of them differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<SettingKey, u64>")]
+    pub resources: Option<BTreeMap<SettingKey, u64>>,
+}
+
+impl ManifestChange {
+    /// The parts of a manifest that differ, by their names.
+    pub fn parts(&self) -> Vec<&'static str> {
+        let parts = [
+            ("name", self.name.is_some()),
+            ("description", self.description.is_some()),
+            ("about", self.about.is_some()),
+            ("integration", self.integration.is_some()),
+            ("roles", !self.roles.is_empty() || !self.roles_removed.is_empty()),
+            ("routes", self.routes.is_some()),
+            ("settings", !self.settings.is_empty() || !self.settings_removed.is_empty()),
+            ("dependencies", self.dependencies.is_some()),
+            ("resources", self.resources.is_some()),
+        ];
+        parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
 }
 
 impl Manifest {
@@ -49,12 +79,15 @@ impl Manifest {
             version: next.version.clone(),
             name: changed(&self.name, &next.name),
             description: changed(&self.description, &next.description),
+            about: changed(&self.about, &next.about),
             integration: changed(&self.integration, &next.integration),
             roles,
             roles_removed,
             routes: changed(&self.routes, &next.routes),
             settings,
             settings_removed,
+            dependencies: changed(&self.dependencies, &next.dependencies),
+            resources: changed(&self.resources, &next.resources),
         }
     }
 
@@ -71,10 +104,13 @@ impl Manifest {
             name: change.name.unwrap_or(self.name),
             version: change.version,
             description: change.description.unwrap_or(self.description),
+            about: change.about.unwrap_or(self.about),
             integration: change.integration.unwrap_or(self.integration),
             roles,
             routes: change.routes.unwrap_or(self.routes),
             settings,
+            dependencies: change.dependencies.unwrap_or(self.dependencies),
+            resources: change.resources.unwrap_or(self.resources),
         }
     }
 }

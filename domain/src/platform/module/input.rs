@@ -1,10 +1,10 @@
-//! A manifest as people write it, in TOML, JSON or any other form that serde reads, and the way from there to a
+//! A manifest as programs send it, in any form that serde reads, and the way from there to a
 //! checked [`Manifest`]. A field that is misspelt or out of place is refused by its name, never ignored.
 
 #[cfg(test)]
 pub(super) mod tests;
 
-use super::manifest::{Integration, Manifest, ModuleRole, Route};
+use super::manifest::{About, Integration, IntegrationKind, Manifest, ModuleRole, Route};
 use super::values::{Description, ModuleKey, ModuleUrl, ModuleVersion, Permission, RoleKey, RoutePath};
 use crate::platform::tenant::{SettingKey, SettingValue};
 use crate::value::{InvalidValue, Name};
@@ -32,9 +32,9 @@ pub struct ManifestInput {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntegrationInput {
-    /// `embedded`, `api` or `external`.
+    /// `embedded`, `iframe`, `api` or `external`.
     pub kind: String,
-    /// For `api` and `external`.
+    /// For all but `embedded`.
     pub url: Option<String>,
 }
 
@@ -84,17 +84,27 @@ impl ManifestInput {
             version: ModuleVersion::parse(&self.version).map_err(within("version", &["manifest", "version"]))?,
             description: Description::parse(&self.description)
                 .map_err(within("description", &["manifest", "description"]))?,
+            about: About::default(),
             integration: self.integration.check()?,
             roles,
             routes,
             settings: settings(self.settings)?,
+            dependencies: BTreeSet::new(),
+            resources: BTreeMap::new(),
         };
-        let bytes = serde_json::to_vec(&manifest).map_or(usize::MAX, |json| json.len());
+        manifest.sized()
+    }
+}
+
+impl Manifest {
+    /// Itself, unless its JSON form is too long.
+    pub(super) fn sized(self) -> Result<Self, InvalidValue> {
+        let bytes = serde_json::to_vec(&self).map_or(usize::MAX, |json| json.len());
         if bytes > Manifest::BYTES_MAX {
             let message = format!("a manifest has at most {} bytes as JSON, this one {bytes}", Manifest::BYTES_MAX);
             return Err(InvalidValue::new(&["manifest"], "TOO_LONG", message));
         }
-        Ok(manifest)
+        Ok(self)
     }
 }
 
@@ -104,15 +114,22 @@ impl IntegrationInput {
         let refused = |code, message: &str| InvalidValue::new(path, code, format!("{place}: {message}"));
         let url = self.url.as_deref().map(ModuleUrl::parse).transpose().map_err(within(place, path))?;
         let needed = || refused("EMPTY", "a module of this kind has an address; add it");
-        match (self.kind.as_str(), url) {
-            ("embedded", None) => Ok(Integration::Embedded),
-            ("embedded", Some(_)) => Err(refused("MALFORMED", "an embedded module has no address; remove it")),
-            ("api", url) => Ok(Integration::Api { url: url.ok_or_else(needed)? }),
-            ("external", url) => Ok(Integration::External { url: url.ok_or_else(needed)? }),
+        let kind = match self.kind.as_str() {
+            "embedded" => IntegrationKind::Embedded,
+            "iframe" => IntegrationKind::Iframe,
+            "api" => IntegrationKind::Api,
+            "external" => IntegrationKind::External,
             _ => {
-                let message = "integration.kind: a module is embedded, api or external";
-                Err(InvalidValue::new(path, "UNKNOWN_VALUE", message))
+                let message = "integration.kind: a module is embedded, iframe, api or external";
+                return Err(InvalidValue::new(path, "UNKNOWN_VALUE", message));
             }
+        };
+        match (kind, url) {
+            (IntegrationKind::Embedded, None) => Ok(Integration::of(kind, None)),
+            (IntegrationKind::Embedded, Some(_)) => {
+                Err(refused("MALFORMED", "an embedded module has no address; remove it"))
+            }
+            (_, url) => Ok(Integration::of(kind, Some(url.ok_or_else(needed)?))),
         }
     }
 }
@@ -136,7 +153,7 @@ fn roles(inputs: Vec<RoleInput>) -> Result<BTreeMap<RoleKey, ModuleRole>, Invali
         let mut permissions = BTreeSet::new();
         for (m, permission) in input.permissions.iter().enumerate() {
             let place = place(&format!("permissions[{m}]"));
-            let permission = Permission::parse(permission).map_err(within(&place, ROLES))?;
+            let permission = Permission::parse_of_role(permission).map_err(within(&place, ROLES))?;
             if !permissions.insert(permission) {
                 return Err(repeated(ROLES, &place));
             }
@@ -157,8 +174,7 @@ fn routes(inputs: Vec<RouteInput>, roles: &BTreeMap<RoleKey, ModuleRole>) -> Res
         let name = Name::parse(&input.name).map_err(within(place("name"), ROUTES))?;
         let permission = input.permission.as_deref().map(Permission::parse).transpose();
         let permission = permission.map_err(within(place("permission"), ROUTES))?;
-        let is_held = |permission: &Permission| roles.values().any(|role| role.permissions.contains(permission));
-        if permission.as_ref().is_some_and(|permission| !is_held(permission)) {
+        if permission.as_ref().is_some_and(|permission| !roles.values().any(|role| role.may(permission))) {
             let message = "no role of the manifest has this permission, so nobody could visit; correct one of them";
             return Err(InvalidValue::new(ROUTES, "UNKNOWN_VALUE", format!("{}: {message}", place("permission"))));
         }

@@ -53,6 +53,7 @@ fn any_command() -> impl Strategy<Value = ModuleCommand> {
         4 => any_manifest().prop_map(|manifest| C::Upgrade { manifest }),
         2 => Just(C::Enable),
         2 => "[a-c]".prop_map(|text| C::Disable { reason: reason(&text) }),
+        2 => any::<bool>().prop_map(|active| C::Activate { active, reason: reason("x") }),
         1 => "[a-c]".prop_map(|text| C::Retire { reason: reason(&text) }),
     ]
 }

@@ -18,6 +18,8 @@ module.upgrade-rewritten  MODULE_NOT_REGISTERED  MODULE_VERSION_NOT_HIGHER  MODU
 module.upgrade-other      MODULE_NOT_REGISTERED  MODULE_OTHER_KEY           MODULE_OTHER_KEY           MODULE_OTHER_KEY           MODULE_RETIRED
 module.enable             MODULE_NOT_REGISTERED  enabled                    already-so                 enabled                    MODULE_RETIRED
 module.disable            MODULE_NOT_REGISTERED  already-so                 disabled                   already-so                 MODULE_RETIRED
+module.activate           MODULE_NOT_REGISTERED  enabled                    already-so                 enabled                    MODULE_RETIRED
+module.activate-off       MODULE_NOT_REGISTERED  already-so                 disabled                   already-so                 MODULE_RETIRED
 module.retire             MODULE_NOT_REGISTERED  retired                    retired                    retired                    already-so
 ";
 
@@ -50,6 +52,8 @@ fn command_of(row: &str) -> ModuleCommand {
         })),
         "module.enable" => C::Enable,
         "module.disable" => C::Disable { reason: reason("another reason") },
+        "module.activate" => C::Activate { active: true, reason: reason("another reason") },
+        "module.activate-off" => C::Activate { active: false, reason: reason("another reason") },
         "module.retire" => C::Retire { reason: reason("another reason") },
         other => panic!("no command for the row {other}"),
     }

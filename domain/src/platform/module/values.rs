@@ -29,6 +29,10 @@ text_newtype!(
     ModuleUrl
 );
 text_newtype!(
+    /// A word for programs: an icon, a category, a framework, a service.
+    Keyword
+);
+text_newtype!(
     /// What a module is for, in some lines. Empty if nobody has said so.
     #[derive(Default)]
     Description
@@ -56,6 +60,21 @@ impl RoleKey {
 
 impl Permission {
     pub const BYTES_MAX: usize = 64;
+
+    /// Everything that can be done in a module.
+    pub const EVERYTHING: &'static str = "*";
+
+    /// As [`Permission::parse`], or `*`.
+    pub fn parse_of_role(text: &str) -> Result<Self, InvalidValue> {
+        match text {
+            Self::EVERYTHING => Ok(Self(text.to_owned())),
+            _ => Self::parse(text),
+        }
+    }
+
+    pub fn is_everything(&self) -> bool {
+        self.0 == Self::EVERYTHING
+    }
 
     /// `[a-z][a-z0-9_.:-]{0,63}`.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
@@ -149,6 +168,24 @@ impl ModuleUrl {
     }
 }
 
+impl Keyword {
+    pub const BYTES_MAX: usize = 63;
+
+    /// `[A-Za-z0-9][A-Za-z0-9_.:-]{0,62}`.
+    pub fn parse(text: &str) -> Result<Self, InvalidValue> {
+        let is_inner = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
+        let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.bytes().all(is_inner);
+        match fits && text.len() <= Self::BYTES_MAX {
+            true => Ok(Self(text.to_owned())),
+            false => Err(InvalidValue::new(
+                &["keyword"],
+                "MALFORMED",
+                "this is one word: a letter or a digit, then at most 62 letters, digits, _ . : and -",
+            )),
+        }
+    }
+}
+
 impl Description {
     pub const CHARS_MAX: usize = 2_000;
 
@@ -213,6 +250,25 @@ mod tests {
         }
         for permission in ["", ".a", ":own", "Project", "a b", "*", "a\0", &"p".repeat(65)] {
             assert_eq!(outcome(Permission::parse(permission)), "MALFORMED", "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_role_may_do_everything() {
+        assert!(Permission::parse_of_role("*").expect("everything").is_everything());
+        assert!(!Permission::parse_of_role("project.edit:own").expect("a permission").is_everything());
+        for permission in ["**", "project.*", " *", ""] {
+            assert_eq!(outcome(Permission::parse_of_role(permission)), "MALFORMED", "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn a_keyword_is_one_word() {
+        for word in ["react", "mdi:battery-50", "Energy", "3d_view", &"k".repeat(63)] {
+            assert_eq!(outcome(Keyword::parse(word)), word);
+        }
+        for word in ["", "two words", ":x", "a/b", "<b>", "a\0", "ä", &"k".repeat(64)] {
+            assert_eq!(outcome(Keyword::parse(word)), "MALFORMED", "{word:?}");
         }
     }
 

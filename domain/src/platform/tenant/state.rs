@@ -74,6 +74,8 @@ impl Profile {
                 self.settings.extend(set);
             }
             E::ContactChanged { contact } => self.contact = contact,
+            E::DomainClaimed { domain } => self.domain = Some(domain),
+            E::DomainReleased {} => self.domain = None,
             // These change the tenant's state, not its profile.
             E::Registered { .. } | E::Suspended { .. } | E::Reopened {} | E::Closed { .. } => {}
         }

@@ -176,6 +176,23 @@ fn registering_takes_the_domain_for_the_whole_platform_and_closing_gives_it_back
 }
 
 #[test]
+fn a_domain_is_claimed_instead_of_the_one_of_before_and_released() {
+    let change =
+        |key: &str, claim| KeyChange { scope: KeyScope::Platform, kind: "tenant.domain", key: key.to_owned(), claim };
+    let claimed = |text: &str| TenantEvent::DomainClaimed { domain: domain(text).expect("a domain") };
+    let active = fold(history_of("active"));
+    assert_eq!(active.keys(&[claimed("new.example")]), [change("old.example", false), change("new.example", true)]);
+    assert_eq!(active.keys(&[claimed("old.example")]), []);
+    assert_eq!(active.keys(&[TenantEvent::DomainReleased {}]), [change("old.example", false)]);
+    let free = fold(vec![registered(), TenantEvent::DomainReleased {}]);
+    assert_eq!(free.profile().expect("open").domain, None);
+    assert_eq!(free.keys(&[claimed("new.example")]), [change("new.example", true)]);
+    given(vec![registered(), TenantEvent::DomainReleased {}])
+        .when(TenantCommand::ReleaseDomain)
+        .then_expect_events(vec![]);
+}
+
+#[test]
 fn a_tenant_without_a_domain_takes_and_gives_back_nothing() {
     let plain = TenantEvent::Registered { name: name("Old"), plan: Plan::Free, contact: None, domain: None };
     assert_eq!(Tenant::Absent.keys(std::slice::from_ref(&plain)), []);

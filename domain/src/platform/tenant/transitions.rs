@@ -17,6 +17,9 @@ tenant.changeSettings        TENANT_NOT_REGISTERED  settings_changed           T
 tenant.changeSettings-same   TENANT_NOT_REGISTERED  already-so                 TENANT_SUSPENDED           TENANT_CLOSED
 tenant.changeContact         TENANT_NOT_REGISTERED  contact_changed            contact_changed            TENANT_CLOSED
 tenant.changeContact-same    TENANT_NOT_REGISTERED  already-so                 already-so                 TENANT_CLOSED
+tenant.claimDomain           TENANT_NOT_REGISTERED  domain_claimed             TENANT_SUSPENDED           TENANT_CLOSED
+tenant.claimDomain-same      TENANT_NOT_REGISTERED  already-so                 TENANT_SUSPENDED           TENANT_CLOSED
+tenant.releaseDomain         TENANT_NOT_REGISTERED  domain_released            TENANT_SUSPENDED           TENANT_CLOSED
 tenant.suspend               TENANT_NOT_REGISTERED  suspended                  already-so                 TENANT_CLOSED
 tenant.reopen                TENANT_NOT_REGISTERED  already-so                 reopened                   TENANT_CLOSED
 tenant.close                 TENANT_NOT_REGISTERED  closed                     closed                     already-so
@@ -37,6 +40,9 @@ pub(super) fn command_of(row: &str) -> TenantCommand {
         "tenant.changeSettings-same" => C::ChangeSettings { set: set(&[]), unset: unset(&["a"]) },
         "tenant.changeContact" => C::ChangeContact { contact: contact("Grace") },
         "tenant.changeContact-same" => C::ChangeContact { contact: contact("Ada") },
+        "tenant.claimDomain" => C::ClaimDomain { domain: domain("new.example").expect("a domain") },
+        "tenant.claimDomain-same" => C::ClaimDomain { domain: domain("old.example").expect("a domain") },
+        "tenant.releaseDomain" => C::ReleaseDomain,
         "tenant.suspend" => C::Suspend { reason: reason("another reason") },
         "tenant.reopen" => C::Reopen,
         "tenant.close" => C::Close { reason: reason("another reason") },

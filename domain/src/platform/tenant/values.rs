@@ -3,7 +3,6 @@
 use crate::value::{EmailAddress, InvalidValue, one_line, text_newtype};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// What a tenant pays for.
@@ -123,27 +122,6 @@ impl SettingValue {
     }
 }
 
-/// The settings of a JSON object; a refused value is named by its key.
-pub fn parse_settings(
-    object: &serde_json::Map<String, serde_json::Value>,
-) -> Result<BTreeMap<SettingKey, SettingValue>, InvalidValue> {
-    if object.len() > super::SETTINGS_MAX {
-        return Err(InvalidValue::new(
-            &["settings"],
-            "TOO_MANY",
-            format!("a tenant has at most {} settings", super::SETTINGS_MAX),
-        ));
-    }
-    let mut settings = BTreeMap::new();
-    for (key, value) in object {
-        let key = SettingKey::parse(key)?;
-        let value = SettingValue::parse(value)
-            .map_err(|refusal| InvalidValue { message: format!("{key}: {}", refusal.message), ..refusal })?;
-        settings.insert(key, value);
-    }
-    Ok(settings)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,14 +173,5 @@ mod tests {
         assert_eq!(SettingValue::text("a\0").expect_err("U+0000").code, "FORBIDDEN_CHARACTER");
         assert_eq!(SettingValue::text(&"ß".repeat(2_001)).expect_err("too long").code, "TOO_LONG");
         assert!(SettingValue::text(&"ß".repeat(2_000)).is_ok());
-    }
-
-    #[test]
-    fn a_refused_setting_is_named_by_its_key() {
-        let settings = json!({"a": 1, "b": 1.5});
-        let refusal = parse_settings(settings.as_object().expect("an object")).expect_err("a fraction");
-        assert!(refusal.message.starts_with("b: "), "{refusal}");
-        let many: serde_json::Map<_, _> = (0..101).map(|n| (format!("k{n}"), json!(n))).collect();
-        assert_eq!(parse_settings(&many).expect_err("too many").code, "TOO_MANY");
     }
 }

@@ -152,7 +152,11 @@ pub(super) fn folded(row: Option<AccountRow>, happened: AccountEvent, event: &Op
                     row.deactivated_reason = None;
                 }
                 // These change how the person comes in.
-                E::PasswordSet { .. }
+                // Nobody's but the account's own to see.
+                E::ProfileChanged { .. }
+                | E::PreferenceSet { .. }
+                | E::PreferenceRemoved { .. }
+                | E::PasswordSet { .. }
                 | E::PlatformRoleGranted { .. }
                 | E::PlatformRoleRevoked { .. }
                 | E::SessionsRevoked { .. }

@@ -6,15 +6,16 @@
 use super::access::{Surroundings, access};
 use super::queries::GrantFilter;
 use super::row::{GrantRow, GrantView, folded};
-use crate::engine::{ApplyError, OpenedEvent, signed, unsigned};
+use crate::engine::{ApplyError, OpenedEvent, ReadModel, signed, unsigned};
 use crate::platform::members::{MemberRow, row as member_row};
+use crate::platform::module_switches::{ModuleSwitches, SwitchRow};
 use crate::platform::modules::{ModuleRow, row as module_row};
 use crate::read::keyset::Keyset;
 use crate::read::{Direction, Limit, Page, ReadError, ReadSession, Slice, SortKey};
 use chrono::{DateTime, Utc};
-use daybook_domain::TenantId;
+use daybook_domain::{PLATFORM_TENANT, TenantId};
 use daybook_store::journal::recorded::{COLUMNS, RecordedEvent};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Events that one look at the past may read.
@@ -54,9 +55,15 @@ impl From<daybook_store::database::DatabaseError> for PastError {
 pub struct Past {
     /// The moment to which access is judged.
     pub at: DateTime<Utc>,
+    /// The journal position up to which it was looked.
+    pub up_to: u64,
     pub grants: BTreeMap<Uuid, GrantRow>,
     pub members: BTreeMap<Uuid, MemberRow>,
     pub modules: BTreeMap<Uuid, ModuleRow>,
+    /// Modules that were switched off for members, by membership and module.
+    pub off_for_members: BTreeSet<(Uuid, Uuid)>,
+    /// Keys of modules that the platform had switched off: of its own journal, see [`off_on_platform`].
+    pub off_on_platform: BTreeSet<String>,
 }
 
 /// The events that a look at the past reads: of a tenant, up to a journal position and a recorded time.
@@ -94,11 +101,52 @@ pub async fn past(session: &ReadSession, tenant: TenantId, moment: Moment, durab
     if rows.len() > EVENTS_MAX as usize {
         return Err(PastError::TooMuch);
     }
-    let mut past = Past { at, grants: BTreeMap::new(), members: BTreeMap::new(), modules: BTreeMap::new() };
+    let mut past = Past {
+        at,
+        up_to: unsigned(up_to),
+        grants: BTreeMap::new(),
+        members: BTreeMap::new(),
+        modules: BTreeMap::new(),
+        off_for_members: BTreeSet::new(),
+        off_on_platform: BTreeSet::new(),
+    };
     for row in &rows {
         past.apply(RecordedEvent::from_row(row, 0))?;
     }
     Ok(past)
+}
+
+/// Keys of modules that the platform had switched off for all tenants at a moment, and up to a journal position. Asked in the
+/// platform's own tenant.
+///
+/// # Errors
+/// [`PastError`].
+pub async fn off_on_platform(
+    session: &ReadSession,
+    at: DateTime<Utc>,
+    up_to: u64,
+) -> Result<BTreeSet<String>, PastError> {
+    let sql = format!(
+        "with s as materialized (
+             select position from journal.stream_events
+             where tenant_id = $1 and stream_type = 'module_switch' and position <= $2
+             order by position limit {})
+         select {COLUMNS} from s join journal.events e on e.position = s.position
+         where e.recorded_at <= $3 order by e.position",
+        EVENTS_MAX + 1
+    );
+    let rows = session.query(&sql, &[&PLATFORM_TENANT.0, &signed(up_to), &at]).await?;
+    if rows.len() > EVENTS_MAX as usize {
+        return Err(PastError::TooMuch);
+    }
+    let mut off: BTreeMap<Uuid, SwitchRow> = BTreeMap::new();
+    for row in &rows {
+        let recorded = RecordedEvent::from_row(row, 0);
+        let payload = recorded.payload.clone();
+        let event = OpenedEvent::new(recorded, payload);
+        put(&mut off, event.stream_id, |row| ModuleSwitches::fold(row, &event))?;
+    }
+    Ok(off.into_values().filter_map(|row| row.module_key).collect())
 }
 
 impl Past {
@@ -108,10 +156,27 @@ impl Past {
         let id = event.stream_id;
         match event.stream_type.as_str() {
             "grant" => put(&mut self.grants, id, |row| event.fold_into(row, folded)),
-            "membership" => put(&mut self.members, id, |row| event.fold_into(row, member_row::folded)),
+            "membership" => {
+                if ModuleSwitches::wants(&event.event_type) {
+                    self.switch(&event)?;
+                }
+                put(&mut self.members, id, |row| event.fold_into(row, member_row::folded))
+            }
             "module" => put(&mut self.modules, id, |row| event.fold_into(row, module_row::folded)),
             other => Err(ApplyError::Refused(format!("a stream of type {other} was not asked for"))),
         }
+    }
+
+    fn switch(&mut self, event: &OpenedEvent) -> Result<(), ApplyError> {
+        use daybook_domain::platform::MembershipEvent as E;
+        for happened in event.decode::<E>()? {
+            match happened {
+                E::ModuleSwitchedOff { module, .. } => self.off_for_members.insert((event.stream_id, module.0)),
+                E::ModuleSwitchedOn { module, .. } => self.off_for_members.remove(&(event.stream_id, module.0)),
+                E::Added { .. } | E::RolesChanged { .. } | E::Ended { .. } | E::Rejoined { .. } => false,
+            };
+        }
+        Ok(())
     }
 
     /// A grant, and what it came to.
@@ -121,6 +186,8 @@ impl Past {
             member: self.members.get(&grant.membership_id).map(|member| member.status),
             module: module.map(|module| module.status),
             role_held: module.is_some_and(|module| module.role_keys.contains(&grant.role)),
+            off_on_platform: module.is_some_and(|module| self.off_on_platform.contains(&module.key)),
+            off_for_member: self.off_for_members.contains(&(grant.membership_id, grant.module_id)),
         };
         GrantView { grant: grant.clone(), access: access(grant, around, self.at) }
     }

@@ -4,12 +4,13 @@ use super::Grants;
 use super::access::{Access, allows_sql};
 use super::row::{COLUMNS, GrantRow, GrantView};
 use crate::platform::members::Members;
+use crate::platform::module_switches::ModuleSwitches;
 use crate::platform::modules::Modules;
 use crate::read::filter::{Absent, Column, Field, Filter, Parameters, Value, place};
 use crate::read::keyset::{Keyset, List, SortBy, SortKey, columns_of};
 use crate::read::{Direction, Page, ReadError, ReadSession, Slice};
 use chrono::{DateTime, Utc};
-use daybook_domain::TenantId;
+use daybook_domain::{PLATFORM_TENANT, TenantId};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -82,6 +83,7 @@ pub struct Tables {
     pub grants: String,
     pub members: String,
     pub modules: String,
+    pub switches: String,
 }
 
 impl Tables {
@@ -94,21 +96,29 @@ impl Tables {
             grants: session.table::<Grants>()?,
             members: session.table::<Members>()?,
             modules: session.table::<Modules>()?,
+            switches: session.table::<ModuleSwitches>()?,
         })
     }
 
     fn joined(&self) -> String {
-        let Tables { grants, members, modules } = self;
-        // Both joins are by primary key, so they add no row.
+        let Tables { grants, members, modules, switches } = self;
+        let platform = PLATFORM_TENANT.0;
+        // All joins are by unique keys, so they add no row.
         format!(
             "{grants} g left join {members} m on m.tenant_id = g.tenant_id and m.membership_id = g.membership_id
-             left join {modules} o on o.tenant_id = g.tenant_id and o.module_id = g.module_id"
+             left join {modules} o on o.tenant_id = g.tenant_id and o.module_id = g.module_id
+             left join {switches} s on s.tenant_id = g.tenant_id and s.membership_id = g.membership_id
+                 and s.module_id = g.module_id
+             left join {switches} p on p.tenant_id = '{platform}' and p.module_key = o.key"
         )
     }
 }
 
 fn columns() -> String {
-    format!("{}, m.status, o.status, coalesce(g.role = any(o.role_keys), false)", columns_of("g", COLUMNS))
+    format!(
+        "{}, m.status, o.status, coalesce(g.role = any(o.role_keys), false), p.switch_id is not null, s.switch_id is not null",
+        columns_of("g", COLUMNS)
+    )
 }
 
 fn list(tables: &Tables, tenant: TenantId, filter: &GrantFilter, now: DateTime<Utc>) -> List {

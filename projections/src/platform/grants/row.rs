@@ -95,7 +95,8 @@ impl GrantRow {
 }
 
 impl GrantView {
-    /// From [`COLUMNS`] and, after them, the status of the membership, that of the module, and whether it has the role.
+    /// From [`COLUMNS`] and, after them, the status of the membership, that of the module, whether it has the
+    /// role, and whether it is switched off for all tenants and for the member.
     pub(super) fn from_row(row: &Row, now: DateTime<Utc>) -> Result<Self, ReadError> {
         let grant = GrantRow::from_row(row)?;
         let after = COLUMNS.len();
@@ -105,6 +106,8 @@ impl GrantView {
             member: member.map(|text| MemberStatus::from_column(text, "members")).transpose()?,
             module: module.map(|text| ModuleStatus::from_column(text, "modules")).transpose()?,
             role_held: row.get(after + 2),
+            off_on_platform: row.get(after + 3),
+            off_for_member: row.get(after + 4),
         };
         Ok(GrantView { access: access(&grant, around, now), grant })
     }

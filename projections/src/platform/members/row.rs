@@ -121,7 +121,11 @@ pub(in super::super) fn folded(
                     row.ended_reason = None;
                     row.roles = held(roles, custom);
                 }
-                E::RolesChanged { .. } | E::Added { .. } => {}
+                E::RolesChanged { .. }
+                | E::Added { .. }
+                // A row of another read model.
+                | E::ModuleSwitchedOff { .. }
+                | E::ModuleSwitchedOn { .. } => {}
             }
             row
         }

@@ -126,6 +126,19 @@ pub async fn module(session: &ReadSession, tenant: TenantId, id: Uuid) -> Result
     Ok(by_ids(session, tenant, &[id]).await?.pop())
 }
 
+/// The module of a tenant that has this key and is not retired.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn by_key(session: &ReadSession, tenant: TenantId, key: &str) -> Result<Option<ModuleRow>, ReadError> {
+    let sql = format!(
+        "select {} from {} o where o.tenant_id = $1 and o.key = $2 and o.status <> 'RETIRED' limit 1",
+        columns_of("o", COLUMNS),
+        session.table::<Modules>()?
+    );
+    session.query(&sql, &[&tenant.0, &key]).await?.first().map(ModuleRow::from_row).transpose()
+}
+
 /// Those of these modules that the tenant has, in no order.
 ///
 /// # Errors

@@ -184,6 +184,8 @@ pub(super) fn folded(row: Option<TenantRow>, happened: TenantEvent, event: &Open
                     row.settings.extend(set);
                 }
                 E::ContactChanged { contact } => row.contact(contact.as_ref()),
+                E::DomainClaimed { domain } => row.domain = Some(domain.as_str().to_owned()),
+                E::DomainReleased {} => row.domain = None,
                 E::Suspended { reason } => {
                     row.status = TenantStatus::Suspended;
                     row.suspended_reason = Some(reason.as_str().to_owned());

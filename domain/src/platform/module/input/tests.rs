@@ -118,7 +118,7 @@ fn a_value_that_is_none_is_refused_with_its_place_in_the_manifest() {
         ("/name", json!(" "), "EMPTY", "name", "name: "),
         ("/version", json!("1.2"), "MALFORMED", "version", "version: "),
         ("/description", json!("a\u{0}"), "FORBIDDEN_CHARACTER", "description", "description: "),
-        ("/integration/kind", json!("iframe"), "UNKNOWN_VALUE", "integration", "integration.kind: "),
+        ("/integration/kind", json!("popup"), "UNKNOWN_VALUE", "integration", "integration.kind: "),
         ("/integration/kind", json!("embedded"), "MALFORMED", "integration", "integration.url: "),
         ("/integration/url", json!("http://a.example"), "MALFORMED", "integration", "integration.url: "),
         ("/integration/url", Value::Null, "EMPTY", "integration", "integration.url: "),
