@@ -36,9 +36,13 @@ async fn post(url: &str, token: Option<&str>, body: Value) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
+async fn log_in(server: &Server, email: &str, password: &str) -> (u16, Value) {
+    post(&server.url("/auth/login"), None, json!({ "email": email, "password": password })).await
+}
+
 /// The access token of a new session.
 async fn login(server: &Server, email: &str) -> String {
-    let (status, body) = post(&server.url("/auth/login"), None, json!({ "email": email, "password": PASSWORD })).await;
+    let (status, body) = log_in(server, email, PASSWORD).await;
     assert_eq!(status, 200, "{body}");
     body["accessToken"].as_str().unwrap().to_owned()
 }
@@ -83,6 +87,153 @@ async fn an_administrator_is_made_while_the_server_runs_and_while_it_does_not() 
     assert!(server.verify().await);
 }
 
+/// Attack 45, of tokens.
+#[tokio::test]
+async fn attack_45_no_token_of_before_a_restore_lets_anybody_in() {
+    let mut server = Server::start(&[]).await;
+    let created = create(&server, "ada@example.com", PASSWORD);
+    assert!(created.status.success(), "{}", said(&created));
+    let (status, tokens) = log_in(&server, "ada@example.com", PASSWORD).await;
+    assert_eq!(status, 200, "{tokens}");
+    let access = tokens["accessToken"].as_str().unwrap();
+    assert_eq!(asks(&server, access).await.0, 200);
+    let backup = server.home().join("backup");
+    let from = backup.to_str().unwrap();
+    let output = daybook(server.home()).args(["backup", "--into", from]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    // Somebody has them, so she ends them and takes another password.
+    let changed = mutate_as(
+        &server,
+        access,
+        "changePassword",
+        json!({ "current": PASSWORD, "new": "another horse battery" }),
+        "tokens { accessToken refreshToken }",
+    )
+    .await;
+    let after = &changed["tokens"];
+    assert_eq!(asks(&server, access).await.0, 401);
+    assert_eq!(asks(&server, after["accessToken"].as_str().unwrap()).await.0, 200);
+    server.stop().await;
+
+    let other = tempfile::Builder::new().prefix("daybook-restore-").tempdir().unwrap();
+    std::fs::set_permissions(other.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = daybook(other.path()).args(["restore", "--from", from]).output().unwrap();
+    let told = said(&output);
+    assert!(output.status.success(), "{told}");
+    for advice in ["1 sessions of before have ended", "1 passwords and 0 API keys", "setPassword", "revokeApiKey"] {
+        assert!(told.contains(advice), "{advice} is not in: {told}");
+    }
+    server.replace_data(&other.path().join("data"));
+    server.start_again().await;
+    // To the copy, her session has never ended; of the one that came after it knows nothing.
+    for tokens in [&tokens, after] {
+        let access = tokens["accessToken"].as_str().unwrap();
+        assert_eq!(asks(&server, access).await.0, 401);
+        let me = post(&server.url("/auth/refresh"), None, json!({ "refreshToken": tokens["refreshToken"] })).await;
+        assert_eq!(me.0, 401, "{}", me.1);
+    }
+    // As the operator was told.
+    assert_eq!(log_in(&server, "ada@example.com", "another horse battery").await.0, 401);
+    let (status, fresh) = log_in(&server, "ada@example.com", PASSWORD).await;
+    assert_eq!(status, 200, "{fresh}");
+    assert_eq!(asks(&server, fresh["accessToken"].as_str().unwrap()).await.0, 200);
+    server.stop().await;
+    assert!(server.verify().await);
+}
+
+/// Attack 41, of all that is ever logged.
+#[tokio::test]
+async fn attack_41_nothing_that_lets_anybody_in_is_in_the_log_however_much_is_logged() {
+    let mut server = Server::start(&[("DAYBOOK_LOG", "trace")]).await;
+    let (wrong, second, given) = ("wrong horse battery", "another horse battery", "given by the administrator");
+    let created = create(&server, "ada@example.com", PASSWORD);
+    assert!(created.status.success(), "{}", said(&created));
+    let mut secrets = vec![PASSWORD.to_owned(), wrong.into(), second.into(), given.into(), server.token()];
+    let mut keep = |tokens: &Value| {
+        for field in ["accessToken", "refreshToken", "key"] {
+            let secret = tokens[field].as_str().unwrap_or_default();
+            // Whole, and the part that is secret: what is before it names a session or a key.
+            secrets.extend(secret.get(30..).map(|rest| rest.rsplit('.').next().unwrap_or_default().to_owned()));
+        }
+    };
+    let refresh = async |tokens: &Value| {
+        post(&server.url("/auth/refresh"), None, json!({ "refreshToken": tokens["refreshToken"] })).await
+    };
+    assert_eq!(log_in(&server, "ada@example.com", wrong).await.0, 401);
+    assert_eq!(log_in(&server, wrong, wrong).await.0, 401);
+    let first = log_in(&server, "ada@example.com", PASSWORD).await.1;
+    let next = refresh(&first).await.1;
+    let last = refresh(&next).await.1;
+    [&first, &next, &last].into_iter().for_each(&mut keep);
+    let access = last["accessToken"].as_str().unwrap();
+    assert_eq!(asks(&server, access).await.0, 200);
+    // Changed, tampered with, too late, in a cookie.
+    let broken = format!("{access}x");
+    assert_eq!(asks(&server, &broken).await.0, 401);
+    assert_eq!(refresh(&json!({ "refreshToken": broken })).await.0, 401);
+    let change = json!({ "current": wrong, "new": second });
+    let input = json!({ "query": "mutation($i: ChangePasswordInput!) { changePassword(input: $i) { tokens { session } } }",
+                        "variables": { "i": change } });
+    assert_eq!(
+        post(&server.graphql_url(), Some(access), input).await.1["errors"][0]["extensions"]["code"],
+        "UNAUTHENTICATED"
+    );
+    let fields = "tokens { accessToken refreshToken account }";
+    let change = json!({ "current": PASSWORD, "new": second });
+    let changed = mutate_as(&server, access, "changePassword", change, fields).await["tokens"].clone();
+    keep(&changed);
+    assert_eq!(refresh(&first).await.0, 401);
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let cookie = format!("__Host-daybook_refresh={}", changed["refreshToken"].as_str().unwrap());
+    let request = client.post(server.url("/auth/refresh")).header("cookie", cookie).json(&json!({}));
+    let answer = request.send().await.unwrap();
+    let set = answer.headers()["set-cookie"].to_str().unwrap();
+    keep(&json!({ "refreshToken": set.split(';').next().unwrap().split_once('=').unwrap().1 }));
+    keep(&answer.json().await.unwrap());
+    // Keys, used, rotated and revoked.
+    let made = mutate(&server, "registerTenant", json!({ "name": "Acme", "plan": "FREE" }), "tenant { id }").await;
+    let tenant = &made["tenant"]["id"];
+    let input = json!({ "tenant": tenant, "name": "Meter reader", "roles": ["MEMBER"] });
+    let service = mutate(&server, "registerServiceAccount", input, "serviceAccount { id }").await;
+    let service = &service["serviceAccount"]["id"];
+    let input = json!({ "tenant": tenant, "id": service, "scopes": ["tenant.read"] });
+    let issued = mutate(&server, "issueApiKey", input, "key keyId").await;
+    let input = json!({ "tenant": tenant, "id": service, "key": issued["keyId"], "overlapHours": 1 });
+    let rotated = mutate(&server, "rotateApiKey", input, "key keyId").await;
+    for key in [&issued, &rotated] {
+        keep(key);
+        assert_eq!(asks(&server, key["key"].as_str().unwrap()).await.0, 200);
+    }
+    let input = json!({ "tenant": tenant, "id": service, "key": rotated["keyId"], "reason": "published" });
+    mutate(&server, "revokeApiKey", input, "position").await;
+    assert_eq!(asks(&server, rotated["key"].as_str().unwrap()).await.0, 401);
+    let input = json!({ "account": changed["account"], "password": given });
+    mutate(&server, "setPassword", input, "position").await;
+    let input = json!({ "account": changed["account"], "hash": "plain" });
+    let query = "mutation($i: SetPasswordInput!) { setPassword(input: $i) { userErrors { message } } }";
+    post(&server.graphql_url(), Some(&server.token()), json!({ "query": query, "variables": { "i": input } })).await;
+    server.stop().await;
+
+    // What is kept of them in the tables, too.
+    let open = server.open_database().await;
+    let (client, connection) = tokio_postgres::connect(&open.url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let sql = "select hash from identity.passwords union all select encode(hash, 'hex') from identity.api_keys
+               union all select encode(current_hash, 'hex') from identity.refresh_tokens";
+    let kept: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert!(kept.len() >= 4, "{}", kept.len());
+    secrets.extend(kept.iter().map(|hash| hash.rsplit('$').next().unwrap_or_default().to_owned()));
+    drop(client);
+    open.close().await;
+
+    let log = server.log();
+    assert!(log.contains("TRACE") && log.contains("DEBUG"), "the log is not as verbose as it can be");
+    assert!(secrets.len() >= 20 && secrets.iter().all(|secret| secret.len() >= 10), "{}", secrets.len());
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{} is in the log", secret);
+    }
+}
+
 /// Two nodes of one journal.
 struct Scene {
     first: Server,
@@ -102,11 +253,15 @@ impl Scene {
 
 /// A field of a mutation, asked by the administrator of the configuration.
 async fn mutate(server: &Server, field: &str, input: Value, fields: &str) -> Value {
+    mutate_as(server, &server.token(), field, input, fields).await
+}
+
+async fn mutate_as(server: &Server, token: &str, field: &str, input: Value, fields: &str) -> Value {
     let upper = format!("{}{}", field[..1].to_uppercase(), &field[1..]);
     let query =
         format!("mutation($i: {upper}Input!) {{ a: {field}(input: $i) {{ {fields} userErrors {{ message }} }} }}");
     let body = json!({ "query": query, "variables": { "i": input } });
-    let (_, answer) = post(&server.graphql_url(), Some(&server.token()), body).await;
+    let (_, answer) = post(&server.graphql_url(), Some(token), body).await;
     assert!(answer.get("errors").is_none(), "{answer}");
     assert_eq!(answer["data"]["a"]["userErrors"], json!([]), "{answer}");
     answer["data"]["a"].clone()

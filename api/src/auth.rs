@@ -3,7 +3,8 @@
 //!
 //! Each is one GraphQL operation in other clothes, so what holds for that holds here. JSON in, JSON or a problem document
 //! (RFC 9457) out. A browser may have its refresh token kept in a cookie that scripts cannot read; no other site can make
-//! it send one with effect: only JSON is taken, from pages of origins that are welcome, and the cookie stays at home.
+//! it send one with effect: only JSON is taken, and with a cookie only from pages of the same host. Pages of other origins that
+//! are welcome keep the token themselves.
 
 use crate::graphql::DaybookSchema;
 use crate::transport::{
@@ -31,9 +32,9 @@ use tower_http::timeout::TimeoutLayer;
 const BODY_BYTES_MAX: usize = 16 * 1_024;
 /// How long a request may take, its body among it.
 const TIME_MAX: Duration = Duration::from_secs(30);
-/// The cookie of the refresh token. Browsers take one of this name only with `Secure`.
-const COOKIE: &str = "__Secure-daybook_refresh";
-const COOKIE_PATH: &str = "/auth";
+/// The cookie of the refresh token. Browsers take one of this name only with `Secure`, for all paths and from the host
+/// itself, so no neighbour below the same domain can put another in its place.
+const COOKIE: &str = "__Host-daybook_refresh";
 
 const TOKENS: &str =
     "tokens { accessToken accessTokenExpiresAt refreshToken session sessionExpiresAt account tenant membership }";
@@ -96,6 +97,9 @@ async fn login<A: Authenticate<Credential = Credential>>(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let Login { email, password, tenant, cookie } = auth.read(&headers, &body)?;
+    if cookie {
+        at_home(&headers)?;
+    }
     let query = format!("mutation($i: LoginInput!) {{ a: login(input: $i) {{ {TOKENS} userErrors {{ message }} }} }}");
     let input = json!({ "i": { "email": email, "password": password, "tenant": tenant } });
     let answer = auth.execute(around, None, &query, input).await?;
@@ -110,6 +114,9 @@ async fn refresh<A: Authenticate<Credential = Credential>>(
 ) -> Result<Response, Problem> {
     let Going { refresh_token } = auth.read(&headers, &body)?;
     let cookie = refresh_token.is_none();
+    if cookie {
+        at_home(&headers)?;
+    }
     let token = refresh_token.or_else(|| of_cookie(&headers)).ok_or_else(|| {
         Problem::new(StatusCode::UNAUTHORIZED, code::UNAUTHENTICATED, "send `refreshToken`, or log in with a cookie")
     })?;
@@ -127,15 +134,24 @@ async fn logout<A: Authenticate<Credential = Credential>>(
 ) -> Result<Response, Problem> {
     let Going { refresh_token } = auth.read(&headers, &body)?;
     // An access token that has expired is no reason not to end the session that it was of.
-    let token = refresh_token.or_else(|| of_cookie(&headers));
+    let cookie = of_cookie(&headers);
+    if refresh_token.is_none() && cookie.is_some() {
+        at_home(&headers)?;
+    }
+    let token = refresh_token.or_else(|| cookie.clone());
     let credential = match (&token, bearer(&headers)) {
         (None, Some(_)) => Some(auth.credential(&headers).await?),
         _ => None,
     };
     let query = "mutation($i: LogoutInput) { a: logout(input: $i) { ended userErrors { message } } }";
-    auth.execute(around, credential, query, json!({ "i": { "refreshToken": token } })).await?;
-    let mut response = answer(StatusCode::OK, &json!({ "ended": true }));
-    if of_cookie(&headers).is_some() {
+    let done = auth.execute(around, credential, query, json!({ "i": { "refreshToken": token } })).await;
+    let mut response = match done {
+        Ok(_) => answer(StatusCode::OK, &json!({ "ended": true })),
+        // Of a session that has ended already the cookie is to go as well.
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => problem.into_response(),
+        Err(problem) => return Err(problem),
+    };
+    if cookie.is_some() {
         set_cookie(&mut response, "", 0);
     }
     Ok(response)
@@ -249,13 +265,24 @@ impl<A: Authenticate<Credential = Credential>> Auth<A> {
     }
 }
 
+/// A cookie is for pages of the same host: browsers give it to no other, and answers tell them so.
+fn at_home(headers: &HeaderMap) -> Result<(), Problem> {
+    match OriginPolicy::SameHost.admits(headers) {
+        true => Ok(()),
+        false => {
+            let detail = "the cookie is for pages of the same host: leave out `cookie` and send `refreshToken`";
+            Err(Problem::new(StatusCode::FORBIDDEN, code::FORBIDDEN, detail))
+        }
+    }
+}
+
 fn answer(status: StatusCode, body: &Value) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, body.to_string()).into_response()
 }
 
 fn set_cookie(response: &mut Response, token: &str, left_s: i64) {
-    let cookie = format!("{COOKIE}={token}; Path={COOKIE_PATH}; Max-Age={left_s}; Secure; HttpOnly; SameSite=Strict");
+    let cookie = format!("{COOKIE}={token}; Path=/; Max-Age={left_s}; Secure; HttpOnly; SameSite=Strict");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
         response.headers_mut().append(header::SET_COOKIE, value);
     }

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A folded state, its version, and when it was all there was.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cached<A> {
     pub(crate) state: A,
     pub(crate) version: u64,

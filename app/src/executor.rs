@@ -50,9 +50,18 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Executed<A> {
     pub outcome: Outcome,
+    /// The state that it was decided on; none for a repeat.
+    pub(crate) before: Option<Arc<Cached<A>>>,
     /// The state after it; none for a repeat, whose stream may have moved on since.
     pub state: Option<A>,
     pub version: Option<u64>,
+}
+
+impl<A> Executed<A> {
+    /// Of a command that was carried out before.
+    fn again(outcome: Outcome) -> Self {
+        Executed { outcome, before: None, state: None, version: None }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +155,23 @@ impl Executor {
         R: From<A::Error> + std::error::Error + 'static,
         B: Beside<R>,
     {
+        // Apart from what awaits it: resolvers are deep, and a compiler follows a future only so far into others.
+        Box::pin(self.carry_out::<A, R, B>(authorized, id, call, beside)).await
+    }
+
+    async fn carry_out<A, R, B>(
+        &self,
+        authorized: Authorized<A::Command>,
+        id: Uuid,
+        call: Call,
+        beside: &B,
+    ) -> Result<Executed<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        A::Command: Clone + Serialize,
+        R: From<A::Error> + std::error::Error + 'static,
+        B: Beside<R>,
+    {
         let Authorized { command, action, tenant, credential, condition } = authorized;
         let images = condition.map(|condition| Images { condition, claims: credential.claims(), id });
         let key = StreamKey { tenant, stream: StreamId { kind: A::TYPE, id } };
@@ -193,7 +219,7 @@ impl Executor {
             let mut unused_at = None;
             if !stamp.fresh {
                 match self.journal.earlier(&stamp).await.map_err(ExecuteError::Append)? {
-                    Ok(outcome) => return Ok(Executed { outcome, state: None, version: None }),
+                    Ok(outcome) => return Ok(Executed::again(outcome)),
                     Err(seen) => unused_at = Some(seen),
                 }
             }
@@ -270,7 +296,7 @@ impl Executor {
             let last = append.streams.iter().flat_map(|stream| &stream.events).last().map(|event| event.event_id);
             let known = Known { versions_at: Some(seen), unused_at };
             match self.journal.append(append, known).await {
-                Ok(outcome) if outcome.deduplicated => return Ok(Executed { outcome, state: None, version: None }),
+                Ok(outcome) if outcome.deduplicated => return Ok(Executed::again(outcome)),
                 Ok(outcome) => {
                     let version = cached.version + events.len() as u64;
                     let mut state = cached.state.clone();
@@ -283,9 +309,10 @@ impl Executor {
                     if let Some(heard) = &self.heard {
                         heard.tell(&key, version);
                     }
+                    let before = Some(cached.clone());
                     let cached = Cached { state: state.clone(), version, seen: outcome.seen };
                     self.cache.put(key, Arc::new(cached));
-                    return Ok(Executed { outcome, state: Some(state), version: Some(version) });
+                    return Ok(Executed { outcome, before, state: Some(state), version: Some(version) });
                 }
                 Err(AppendError::Conflict { stream, expected, actual }) => {
                     self.cache.forget(&StreamKey { tenant, stream: stream.clone() });
@@ -316,7 +343,7 @@ impl Executor {
     ) -> Result<Option<Executed<A>>, ExecuteError<R>> {
         let Some(unused_at) = unused_at else { return Ok(None) };
         let earlier = self.journal.refusable(stamp, unused_at).await.map_err(ExecuteError::Append)?;
-        Ok(earlier.map(|outcome| Executed { outcome, state: None, version: None }))
+        Ok(earlier.map(Executed::again))
     }
 
     /// Waits until it is this caller's turn among those who try again on this stream.
@@ -380,20 +407,36 @@ impl Executor {
         A: EventSourced + Send + Sync + 'static,
         R: std::error::Error + 'static,
     {
+        self.load_from::<A, R>(key, &Source { journal: &self.journal, ready: true }).await
+    }
+
+    /// The state of a stream as it is stored, from a snapshot where there is one; whoever writes, and also while nobody does.
+    /// Nothing is remembered.
+    pub(crate) async fn stored<A, R>(&self, key: &StreamKey) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
+        self.load_from::<A, R>(key, &Source { journal: &self.journal, ready: false }).await
+    }
+
+    async fn load_from<A, R>(&self, key: &StreamKey, source: &Source<'_>) -> Result<Cached<A>, ExecuteError<R>>
+    where
+        A: EventSourced + Send + Sync + 'static,
+        R: std::error::Error + 'static,
+    {
         let (Some(snapshots), Some(form)) = (&self.snapshots, A::SNAPSHOT) else {
-            let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
-            return self.folded(A::default(), 0, loaded).await;
+            return self.folded(A::default(), 0, source.after(key, 0).await?).await;
         };
         // A stream of ordinary length is never looked up among the snapshots.
-        let (beginning, whole) = self.journal.load_beginning(key).await.map_err(ExecuteError::Append)?;
+        let (beginning, whole) = source.beginning(key).await?;
         if whole {
             return self.folded(A::default(), 0, beginning).await;
         }
         if let Some(found) = snapshots.find(key, form).await {
             let Found { state, sequence, event_id, id } = found;
             // From the event on that the snapshot is of: it must be the very one, for a crash can have put another there.
-            let mut loaded =
-                self.journal.load_after(key, sequence.saturating_sub(1)).await.map_err(ExecuteError::Append)?;
+            let mut loaded = source.after(key, sequence.saturating_sub(1)).await?;
             if loaded.events.first().is_some_and(|event| (event.sequence, event.event_id) == (sequence, event_id)) {
                 let last = loaded.events.last().map_or(event_id, |event| event.event_id);
                 loaded.events.remove(0);
@@ -403,7 +446,7 @@ impl Executor {
             }
             snapshots.forget(key, id);
         }
-        let loaded = self.journal.load_ready(key).await.map_err(ExecuteError::Append)?;
+        let loaded = source.after(key, 0).await?;
         let last = loaded.events.last().map(|event| event.event_id);
         let cached = self.folded(A::default(), 0, loaded).await?;
         if let Some(last) = last {
@@ -481,6 +524,37 @@ impl Executor {
             releases,
             not_after: not_after.map(|t| t.timestamp_micros()),
         })
+    }
+}
+
+/// From where streams are read.
+struct Source<'a> {
+    journal: &'a Journal,
+    /// In the epoch in which this node writes or hands over, which is waited for; else as it is.
+    ready: bool,
+}
+
+impl Source<'_> {
+    async fn after<R: std::error::Error + 'static>(
+        &self,
+        key: &StreamKey,
+        after: u64,
+    ) -> Result<Loaded, ExecuteError<R>> {
+        match (self.ready, after) {
+            (true, 0) => self.journal.load_ready(key).await.map_err(ExecuteError::Append),
+            (true, after) => self.journal.load_after(key, after).await.map_err(ExecuteError::Append),
+            (false, after) => self.journal.load(key, after).await.map_err(ExecuteError::Database),
+        }
+    }
+
+    async fn beginning<R: std::error::Error + 'static>(
+        &self,
+        key: &StreamKey,
+    ) -> Result<(Loaded, bool), ExecuteError<R>> {
+        match self.ready {
+            true => self.journal.load_beginning(key).await.map_err(ExecuteError::Append),
+            false => self.journal.beginning(key).await.map_err(ExecuteError::Database),
+        }
     }
 }
 

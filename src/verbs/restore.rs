@@ -71,6 +71,7 @@ async fn fill(settled: &Settled, base: &Base, from: &Path, note: &Note) -> Resul
             restored.journal_id, note.journal_id
         )));
     }
+    let secrets = Secrets::ended(&client).await.map_err(query)?;
     drop(client);
     backup::copy(&from.join(CHECKPOINTS), &settled.checkpoints_dir())?;
     // Last, because nothing starts without them: a restore that broke off does not serve.
@@ -80,6 +81,45 @@ async fn fill(settled: &Settled, base: &Base, from: &Path, note: &Note) -> Resul
         "Journal {} is restored from the backup of {}, as incarnation {}.",
         restored.journal_id, note.taken_at, migrated.identity.incarnation_id
     );
+    secrets.tell(&note);
     println!("Now run `daybook verify`, then `daybook serve`, with the same --data-dir.");
     Ok(())
+}
+
+/// What lets people and machines in, as the backup had it.
+struct Secrets {
+    sessions: u64,
+    passwords: i64,
+    keys: i64,
+}
+
+impl Secrets {
+    /// Ends all sessions of before: nobody has a refresh token any more, and access tokens are of another incarnation. What
+    /// is to be done about the rest, nobody can know here: what was changed since is not in the backup.
+    async fn ended(client: &tokio_postgres::Client) -> Result<Self, tokio_postgres::Error> {
+        let sql = "select to_regclass('identity.refresh_tokens') is not null";
+        if !client.query_one(sql, &[]).await?.get::<_, bool>(0) {
+            // A backup of a time in which nobody logged in.
+            return Ok(Secrets { sessions: 0, passwords: 0, keys: 0 });
+        }
+        let sessions = client.execute("delete from identity.refresh_tokens", &[]).await?;
+        let sql = "select (select count(*) from identity.passwords), (select count(*) from identity.api_keys)";
+        let left = client.query_one(sql, &[]).await?;
+        Ok(Secrets { sessions, passwords: left.get(0), keys: left.get(1) })
+    }
+
+    fn tell(&self, note: &Note) {
+        let Secrets { sessions, passwords, keys } = self;
+        println!("{sessions} sessions of before have ended: everybody logs in again.");
+        if passwords + keys > 0 {
+            println!(
+                "{passwords} passwords and {keys} API keys are as they were at {}. What was changed or taken away since is good again,\n\
+                 so before anybody else comes in:\n  \
+                 - give new passwords to those who have changed theirs since, or had to (setPassword);\n  \
+                 - revoke again the keys that were revoked or rotated since (serviceAccounts, revokeApiKey);\n  \
+                 - deactivate again accounts and service accounts, and end again memberships and roles, that ended since.",
+                note.taken_at
+            );
+        }
+    }
 }

@@ -25,6 +25,8 @@ pub enum Rotation {
     Rotated { generation: u64 },
     /// It is the parent of the one that is due, exchanged a moment ago.
     Again { generation: u64 },
+    /// It is the parent of the one that is due, exchanged longer ago.
+    Late { generation: u64 },
     /// It was the one that is due, too late.
     Expired,
     /// It was exchanged before.
@@ -39,7 +41,7 @@ pub struct RotationTerms {
     pub now: DateTime<Utc>,
     /// A token that was issued before has been idle for too long.
     pub idle_since: DateTime<Utc>,
-    /// A parent that was exchanged before gets nothing any more.
+    /// A parent that was exchanged before is late.
     pub grace_since: DateTime<Utc>,
 }
 
@@ -102,12 +104,12 @@ impl Secrets {
         Ok(())
     }
 
-    /// Forgets what no event names any more.
+    /// Forgets one that no event names any more, or never will. No other: its event may be still to come.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn keep_only(&self, account: AccountId, credential: CredentialId) -> Result<(), DatabaseError> {
-        let sql = "delete from identity.passwords where account_id = $1 and credential_id <> $2";
+    pub async fn forget_password(&self, account: AccountId, credential: CredentialId) -> Result<(), DatabaseError> {
+        let sql = "delete from identity.passwords where account_id = $1 and credential_id = $2";
         self.pool.query(sql, &[&account.0, &credential.0]).await?;
         Ok(())
     }
@@ -150,15 +152,16 @@ impl Secrets {
         if let Some(row) = done.first() {
             return Ok(Rotation::Rotated { generation: generation(row) });
         }
-        let look = "select generation, current_hash = $2, parent_hash is not distinct from $2 and current_hash = $3
-                           and rotated_at >= $4
+        let look = "select generation, current_hash = $2, parent_hash is not distinct from $2 and current_hash = $3,
+                           rotated_at >= $4
                     from identity.refresh_tokens where session_id = $1";
         let found = self.pool.query(look, &[&session.0, &presented, &next, &grace_since]).await?;
         let Some(row) = found.first() else { return Ok(Rotation::Unknown) };
-        Ok(match (row.get(1), row.get(2)) {
-            (true, _) => Rotation::Expired,
-            (false, true) => Rotation::Again { generation: generation(row) },
-            (false, false) => Rotation::Reused,
+        Ok(match (row.get(1), row.get(2), row.get(3)) {
+            (true, _, _) => Rotation::Expired,
+            (false, true, true) => Rotation::Again { generation: generation(row) },
+            (false, true, false) => Rotation::Late { generation: generation(row) },
+            (false, false, _) => Rotation::Reused,
         })
     }
 

@@ -8,7 +8,7 @@ use daybook_api::graphql::{DaybookSchema, Parts, Reads, schema};
 use daybook_app::energy::Ingest;
 use daybook_app::identity::heard::{self, Heard};
 use daybook_app::identity::{Identity, IdentityOptions, IdentityParts};
-use daybook_app::{Credential, Executor, Rules};
+use daybook_app::{Credential, Executor, Rules, SNAPSHOT_EVERY, Snapshots};
 use daybook_domain::{Actor, ActorKind, PLATFORM_TENANT, Role, TenantId};
 use daybook_projections::engine::Options;
 use daybook_projections::{Projections, read_models};
@@ -18,6 +18,7 @@ use daybook_store::identity::Secrets;
 use daybook_store::journal::follow::Source;
 use daybook_store::journal::recent::Recent;
 use daybook_store::keys::{KeyFiles, KeyStore, Sealer};
+use daybook_store::snapshots::Snapshots as SnapshotTable;
 use daybook_store::system::Real;
 use daybook_testing::{TestDatabase, system};
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ pub(crate) struct World {
     // The last handle stops the engine.
     _projections: Projections,
     pub(crate) db: TestDatabase,
+    files: Arc<KeyFiles>,
+    options: IdentityOptions,
     _keys: tempfile::TempDir,
 }
 
@@ -126,7 +129,34 @@ impl World {
             introspection,
             system: system(),
         });
-        World { schema: schema(parts.clone()), parts, _projections: projections, db, _keys: directory }
+        World { schema: schema(parts.clone()), parts, _projections: projections, db, files, options, _keys: directory }
+    }
+
+    /// Another node that has just been started, with or without snapshots: nothing is in its memory, and it hears of all.
+    pub(crate) async fn cold(&self, with_snapshots: bool) -> Identity {
+        let (journal, sealer) = (self.parts.executor.journal().clone(), self.parts.audit.sealer.clone());
+        let heard = Arc::new(Heard::default());
+        let executor = Executor::new(journal.clone(), sealer.clone(), self.files.clone(), system());
+        let executor = match with_snapshots {
+            true => {
+                let table = SnapshotTable::new(self.db.database().pool(Session::Writer, 1, ""));
+                executor.with_snapshots(Snapshots::start(table, journal, sealer, system(), SNAPSHOT_EVERY).0)
+            }
+            false => executor,
+        };
+        heard::follow(heard.clone(), self.parts.recent.clone());
+        while !heard.is_following() {
+            tokio::task::yield_now().await;
+        }
+        Identity::new(IdentityParts {
+            executor: executor.heard_by(heard.clone()),
+            heard,
+            secrets: Secrets::new(self.db.database().pool(Session::Writer, 2, "")),
+            access: self.parts.audit.access.clone(),
+            journal: self.db.identity,
+            options: self.options,
+        })
+        .unwrap()
     }
 
     pub(crate) fn request(who: &Credential, query: &str, variables: Value) -> Request {

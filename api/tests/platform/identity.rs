@@ -260,7 +260,7 @@ async fn attack_31_no_foreign_page_and_no_form_logs_anybody_in_or_on() {
     let answer = Site::sent(post("/auth/login").header(json().0, json().1).body(body)).await;
     assert_eq!((answer.status, &answer.body["refreshToken"]), (200, &Value::Null), "{}", answer.body);
     let cookie = answer.headers["set-cookie"].to_str().unwrap();
-    for part in ["__Secure-daybook_refresh=dbr_", "; Path=/auth;", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
+    for part in ["__Host-daybook_refresh=dbr_", "; Path=/;", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     let cookie = cookie.split(';').next().unwrap().to_owned();
@@ -284,10 +284,67 @@ async fn attack_31_no_foreign_page_and_no_form_logs_anybody_in_or_on() {
     let access = text(&refreshed.body, "accessToken");
     assert_eq!(site.asks(access).await, 200);
     let next = refreshed.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-    let out = Site::sent(post("/auth/logout").header("cookie", next).header(json().0, json().1).body("{}")).await;
+    let logout = || Site::sent(post("/auth/logout").header("cookie", &next).header(json().0, json().1).body("{}"));
+    let out = logout().await;
     assert_eq!(out.status, 200, "{}", out.body);
-    assert!(out.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"));
+    assert!(out.headers["set-cookie"].to_str().unwrap().starts_with("__Host-daybook_refresh=; Path=/; Max-Age=0;"));
     assert_eq!(site.asks(access).await, 401);
+    // Also of a session that has ended elsewhere.
+    let ended = site.login(&ada).await;
+    let cookie = format!("__Host-daybook_refresh={}", text(&ended, "refreshToken"));
+    let end = json!({ "account": ada.account, "reason": "lost" });
+    site.mutate(FIXED, "revokeAllSessions", end, "ended").await;
+    let refresh = post("/auth/refresh").header("cookie", &cookie).header(json().0, json().1).body("{}");
+    assert_eq!(Site::sent(refresh).await.status, 401);
+    let out = Site::sent(post("/auth/logout").header("cookie", cookie).header(json().0, json().1).body("{}")).await;
+    assert!(out.headers["set-cookie"].to_str().unwrap().contains("Max-Age=0"), "{} {}", out.status, out.body);
+}
+
+/// Attack 31, from pages that are welcome.
+#[tokio::test]
+async fn attack_31_a_page_of_another_origin_logs_in_without_a_cookie_and_never_with_one() {
+    let origin = "https://app.example";
+    let origins = daybook_api::transport::OriginPolicy::SameHostAnd(vec![origin.to_owned()]);
+    let site = Site::open_to(crate::harness::options(), origins).await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let post = |path: &str, body: Value| site.http.post(site.url(path)).header("origin", origin).json(&body);
+    let login = json!({ "email": ada.email, "password": PASSWORD });
+    let with_cookie = json!({ "email": ada.email, "password": PASSWORD, "cookie": true });
+    let refused = Site::sent(post("/auth/login", with_cookie)).await;
+    assert_eq!((refused.status, refused.code()), (403, "FORBIDDEN"), "{}", refused.body);
+    let tokens = Site::sent(post("/auth/login", login)).await;
+    assert_eq!((tokens.status, tokens.headers.get("set-cookie")), (200, None), "{}", tokens.body);
+    // Nothing allows a browser to send or show cookies to it.
+    assert_eq!(tokens.headers["access-control-allow-origin"], origin);
+    assert!(!tokens.headers.contains_key("access-control-allow-credentials"));
+    let cookie = format!("__Host-daybook_refresh={}", text(&tokens.body, "refreshToken"));
+    for path in ["/auth/refresh", "/auth/logout"] {
+        let refused = Site::sent(post(path, json!({})).header("cookie", &cookie)).await;
+        assert_eq!((refused.status, refused.code()), (403, "FORBIDDEN"), "{path}: {}", refused.body);
+    }
+    let next = Site::sent(post("/auth/refresh", json!({ "refreshToken": tokens.body["refreshToken"] }))).await;
+    assert_eq!((next.status, next.headers.get("set-cookie")), (200, None), "{}", next.body);
+    let out = Site::sent(post("/auth/logout", json!({ "refreshToken": next.body["refreshToken"] }))).await;
+    assert_eq!(out.status, 200, "{}", out.body);
+}
+
+#[tokio::test]
+async fn an_account_that_comes_back_logs_in_again() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let tokens = site.login(&ada).await;
+    let away = json!({ "id": ada.account, "reason": "on leave" });
+    site.world.mutate(&platform(), "deactivateAccount", away, "account { id }").await;
+    site.world.mutate(&platform(), "reactivateAccount", json!({ "id": ada.account }), "account { id }").await;
+    assert_eq!(site.asks(text(&tokens, "accessToken")).await, 401);
+    let refresh = site.post("/auth/refresh", json!({ "refreshToken": tokens["refreshToken"] })).await;
+    assert_eq!(refresh.status, 401, "{}", refresh.body);
+    let again = site.login(&ada).await;
+    assert_eq!(site.asks(text(&again, "accessToken")).await, 200);
+    let open = site.graphql(Some(text(&again, "accessToken")), "{ mySessions { id } }", json!({})).await;
+    assert_eq!(open.body["data"]["mySessions"], json!([{ "id": again["session"] }]), "{}", open.body);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod guarded;
 mod harness;
 mod identity;
 mod ingest;
+mod interleaved;
 mod introspection;
 mod keys;
 mod manifests;

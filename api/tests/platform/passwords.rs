@@ -2,6 +2,7 @@
 
 use crate::harness::{options, platform};
 use crate::site::{FIXED, PASSWORD, Site, text};
+use daybook_domain::{PLATFORM_TENANT, SubjectId};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -272,4 +273,67 @@ async fn attack_26_a_stranger_sends_no_large_body() {
     assert_eq!((large.status, large.code()), (413, "LIMIT_EXCEEDED"), "{}", large.body);
     let small = Site::sent(login(1_000)).await;
     assert_eq!(small.code(), "UNAUTHENTICATED", "{}", small.body);
+}
+
+#[tokio::test]
+async fn of_a_person_who_was_erased_neither_password_nor_refresh_token_is_left() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let (ada, grace) = (site.person(1, tenant, "MEMBER").await, site.person(2, tenant, "MEMBER").await);
+    let (first, second, graces) = (site.login(&ada).await, site.login(&ada).await, site.login(&grace).await);
+    let superuser = site.world.db.superuser().await;
+    let left = async || -> (Vec<Uuid>, Vec<Uuid>) {
+        let ids = async |sql: &str| superuser.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let passwords = ids("select account_id from identity.passwords").await;
+        (passwords, ids("select session_id from identity.refresh_tokens").await)
+    };
+    let (passwords, tokens) = left().await;
+    assert_eq!((passwords.len(), tokens.len()), (2, 3));
+    let keys = site.world.parts.audit.sealer.keys();
+    keys.erase(PLATFORM_TENANT, SubjectId(ada.account)).await.unwrap();
+    let of_grace = (vec![grace.account], vec![text(&graces, "session").parse().unwrap()]);
+    assert_eq!(left().await, of_grace);
+    for tokens in [&first, &second] {
+        let refused = site.post("/auth/refresh", json!({ "refreshToken": tokens["refreshToken"] })).await;
+        assert_eq!(refused.status, 401, "{}", refused.body);
+    }
+    assert_eq!(site.login_from("192.0.2.1", &ada.email, PASSWORD).await.status, 401);
+    assert_eq!(site.post("/auth/refresh", json!({ "refreshToken": graces["refreshToken"] })).await.status, 200);
+    // What a restored dump brings back goes with the list.
+    let sql = "insert into identity.passwords values ($1, gen_random_uuid(), 'x', now())";
+    superuser.execute(sql, &[&ada.account]).await.unwrap();
+    keys.apply_erasure_list().await.unwrap();
+    assert_eq!(left().await, of_grace);
+}
+
+/// Attack 28, by the work that is done: no clock is asked.
+#[tokio::test]
+async fn attack_28_an_unknown_address_costs_the_hashing_of_a_wrong_password() {
+    let site = Site::new().await;
+    let tenant = site.world.tenant("Acme").await;
+    let ada = site.person(1, tenant, "MEMBER").await;
+    let gone = site.person(2, tenant, "MEMBER").await;
+    let deactivate = json!({ "id": gone.account, "reason": "left" });
+    site.world.mutate(&platform(), "deactivateAccount", deactivate, "account { id }").await;
+    site.world.account(3).await;
+    let cost = async |email: &str, password: &str| {
+        let before = site.world.parts.identity.hashed();
+        assert_eq!(site.login_from("192.0.2.1", email, password).await.status, 401, "{email}");
+        let after = site.world.parts.identity.hashed();
+        (after.runs - before.runs, after.kib - before.kib)
+    };
+    let wrong = cost(&ada.email, "wrong horse battery").await;
+    // One run, over the memory of the options, once.
+    assert_eq!(wrong, (1, 64));
+    for (whose, email) in [
+        ("nobody's", "nobody@x.example"),
+        ("no address", "no address"),
+        ("a deactivated account's", gone.email.as_str()),
+        ("an account's without a password", "ada3@x.example"),
+    ] {
+        assert_eq!(cost(email, "wrong horse battery").await, wrong, "{whose}");
+    }
+    // Of what nobody's password can be, nothing is hashed for anybody.
+    let endless = "x".repeat(2_000);
+    assert_eq!(cost("nobody@x.example", &endless).await, cost(&ada.email, &endless).await);
 }

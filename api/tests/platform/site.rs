@@ -49,17 +49,21 @@ impl Site {
     }
 
     pub(crate) async fn with(options: IdentityOptions) -> Self {
-        Self::of(options, Sockets::default()).await
+        Self::of(options, OriginPolicy::SameHost, Sockets::default()).await
     }
 
-    pub(crate) async fn of(options: IdentityOptions, sockets: Sockets) -> Self {
+    /// With pages that are welcome.
+    pub(crate) async fn open_to(options: IdentityOptions, origins: OriginPolicy) -> Self {
+        Self::of(options, origins, Sockets::default()).await
+    }
+
+    pub(crate) async fn of(options: IdentityOptions, origins: OriginPolicy, sockets: Sockets) -> Self {
         let world = World::with(options).await;
         let mut fixed = StaticTokens::default();
         fixed.insert(FIXED, platform());
         let tokens = Arc::new(Tokens { fixed, identity: world.parts.identity.clone() });
         let (stop, stopping) = watch::channel(false);
         let metrics = Metrics::new(0);
-        let origins = OriginPolicy::SameHost;
         let rates = Rates::new(RateLimits::NONE);
         let settings = Settings {
             limits: Limits::default(),

@@ -3,7 +3,7 @@
 use crate::harness::options;
 use crate::identity::socket;
 use crate::site::{FIXED, Site};
-use daybook_api::transport::{Sockets, StrangerLimits};
+use daybook_api::transport::{OriginPolicy, Sockets, StrangerLimits};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -30,7 +30,7 @@ async fn silent(site: &Site, address: &str) -> Result<Socket, (u16, Value)> {
 #[tokio::test]
 async fn attack_27_one_address_takes_no_place_of_other_strangers() {
     let sockets = Sockets::new(100).strangers(StrangerLimits { sockets_max: 10, per_address_max: 2 });
-    let site = Site::of(options(), sockets.clone()).await;
+    let site = Site::of(options(), OriginPolicy::SameHost, sockets.clone()).await;
     let flood = "192.0.2.1";
     let (mut first, mut second) = (silent(&site, flood).await.unwrap(), silent(&site, flood).await.unwrap());
     for _ in 0..20 {

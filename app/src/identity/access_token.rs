@@ -1,17 +1,22 @@
 //! Access tokens: who a caller is, for five minutes, signed by this installation.
 //!
 //! A JWS in its compact form (RFC 7515) that holds a JWT of the profile for access tokens (RFC 9068), with one algorithm:
-//! EdDSA over Ed25519. Nothing in a token chooses how it is checked: a header that says anything else than what is
-//! written here is refused before its signature is looked at, and its key must be one of ours by name. There are no
-//! roles in it: those are looked up at each request, so that a change of them counts at once.
+//! EdDSA over Ed25519. Written, read and verified by the crate `jsonwebtoken`, which knows that algorithm alone. Nothing in a
+//! token chooses how it is checked: a header that says anything else than what is written here is refused before its
+//! signature is looked at, and its key must be one of ours by name. There are no roles in it: those are looked up at each
+//! request, so that a change of them counts at once.
 //!
 //! The keys come from the root key, one per period, so every node of an installation has the same ones without asking.
+
+mod signing;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use daybook_domain::{AccountId, MembershipId, SessionId, TenantId};
-use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use ed25519_dalek::SigningKey;
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -27,7 +32,6 @@ const SKEW: TimeDelta = TimeDelta::seconds(15);
 const BYTES_MAX: usize = 2_048;
 /// For whom they are.
 pub const AUDIENCE: &str = "daybook";
-const ALGORITHM: &str = "EdDSA";
 const TYPE: &str = "at+jwt";
 
 /// What a token says.
@@ -40,14 +44,6 @@ pub struct Claims {
     pub session: SessionId,
     /// To the second.
     pub expires_at: DateTime<Utc>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    alg: String,
-    typ: String,
-    kid: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,8 +86,12 @@ pub enum TokenError {
 pub(super) type Derive = Arc<dyn Fn(&str) -> [u8; 32] + Send + Sync>;
 
 struct Key {
-    kid: String,
-    signing: SigningKey,
+    /// The one header that its tokens have.
+    header: Header,
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    /// The public key, in base64url.
+    x: String,
 }
 
 /// The keys of one moment: of the period before, of this one and of the next.
@@ -104,6 +104,7 @@ struct Ring {
 pub(super) struct AccessTokens {
     derive: Derive,
     issuer: String,
+    validation: Validation,
     /// Raised to sign with new keys at once; those of before are good no more.
     generation: u32,
     ring: Mutex<Arc<Ring>>,
@@ -111,8 +112,15 @@ pub(super) struct AccessTokens {
 
 impl AccessTokens {
     pub(super) fn new(derive: Derive, issuer: String, generation: u32, now: DateTime<Utc>) -> Self {
+        signing::install();
         let ring = Mutex::new(Arc::new(Ring::of(&derive, generation, period(now))));
-        AccessTokens { derive, issuer, generation, ring }
+        let mut validation = Validation::new(Algorithm::EdDSA);
+        validation.set_issuer(&[&issuer]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["iss", "aud", "exp", "nbf"]);
+        // By the clock that is given here, not by the library's.
+        (validation.validate_exp, validation.validate_nbf) = (false, false);
+        AccessTokens { derive, issuer, validation, generation, ring }
     }
 
     fn ring(&self, now: DateTime<Utc>) -> Arc<Ring> {
@@ -135,7 +143,6 @@ impl AccessTokens {
         }
         let ring = self.ring(now);
         let [_, key, _] = &ring.keys;
-        let header = Header { alg: ALGORITHM.into(), typ: TYPE.into(), kid: key.kid.clone() };
         let payload = Payload {
             iss: self.issuer.clone(),
             aud: AUDIENCE.into(),
@@ -147,9 +154,7 @@ impl AccessTokens {
             nbf: now.timestamp(),
             exp: claims.expires_at.timestamp(),
         };
-        let signed = format!("{}.{}", part(&header)?, part(&payload)?);
-        let signature = key.signing.sign(signed.as_bytes());
-        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes())))
+        jsonwebtoken::encode(&key.header, &payload, &key.signing).ok()
     }
 
     /// What a token says, if it is one of ours and good at this moment.
@@ -160,28 +165,19 @@ impl AccessTokens {
         if token.len() > BYTES_MAX {
             return Err(TokenError::Malformed);
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        if payload.contains('.') {
-            return Err(TokenError::Malformed);
-        }
-        // What is written down twice, or not known here, is refused with it.
-        let header: Header = json_of(header)?;
-        if header.alg != ALGORITHM || header.typ != TYPE {
+        // What is written down twice is refused with it.
+        let header = jsonwebtoken::decode_header(token)?;
+        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(TYPE) {
             return Err(TokenError::Algorithm);
         }
         let ring = self.ring(now);
-        let key = ring.keys.iter().find(|key| key.kid == header.kid).ok_or(TokenError::Key)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| TokenError::Malformed)?;
-        let signature = Signature::from_slice(&signature).map_err(|_| TokenError::Malformed)?;
-        key.signing.verifying_key().verify_strict(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
-        let payload: Payload = json_of(payload)?;
-        if payload.iss != self.issuer {
-            return Err(TokenError::Issuer);
+        let kid = header.kid.as_ref().ok_or(TokenError::Malformed)?;
+        let key = ring.keys.iter().find(|key| key.header.kid.as_ref() == Some(kid)).ok_or(TokenError::Key)?;
+        // With anything more in it, it is none of ours.
+        if header != key.header {
+            return Err(TokenError::Malformed);
         }
-        if payload.aud != AUDIENCE {
-            return Err(TokenError::Audience);
-        }
+        let payload = jsonwebtoken::decode::<Payload>(token, &key.verifying, &self.validation)?.claims;
         if now.timestamp() >= payload.exp || payload.exp - payload.iat > LIFETIME_MAX.num_seconds() {
             return Err(TokenError::Expired);
         }
@@ -201,7 +197,7 @@ impl AccessTokens {
     pub(super) fn jwks(&self, now: DateTime<Utc>) -> serde_json::Value {
         let ring = self.ring(now);
         let keys = ring.keys.iter().map(|key| {
-            json!({ "kty": "OKP", "crv": "Ed25519", "x": key.x(), "kid": key.kid, "use": "sig", "alg": ALGORITHM })
+            json!({ "kty": "OKP", "crv": "Ed25519", "x": key.x, "kid": key.header.kid, "use": "sig", "alg": "EdDSA" })
         });
         json!({ "keys": keys.collect::<Vec<_>>() })
     }
@@ -217,29 +213,35 @@ impl Ring {
 
 impl Key {
     fn of(seed: &[u8; 32]) -> Self {
-        let mut key = Key { kid: String::new(), signing: SigningKey::from_bytes(seed) };
+        let public = SigningKey::from_bytes(seed).verifying_key();
+        let x = URL_SAFE_NO_PAD.encode(public.as_bytes());
         // RFC 7638: the SHA-256 of exactly these members in exactly this form.
-        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, key.x());
-        key.kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical.as_bytes()));
-        key
+        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = URL_SAFE_NO_PAD.encode(Sha256::digest(canonical.as_bytes()));
+        let header = Header { typ: Some(TYPE.to_owned()), kid: Some(kid), ..Header::new(Algorithm::EdDSA) };
+        Key {
+            header,
+            signing: EncodingKey::from_ed_der(seed),
+            verifying: DecodingKey::from_ed_der(public.as_bytes()),
+            x,
+        }
     }
+}
 
-    fn x(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.signing.verifying_key().as_bytes())
+impl From<Error> for TokenError {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidSignature => TokenError::Signature,
+            ErrorKind::InvalidAlgorithm => TokenError::Algorithm,
+            ErrorKind::InvalidIssuer => TokenError::Issuer,
+            ErrorKind::InvalidAudience => TokenError::Audience,
+            _ => TokenError::Malformed,
+        }
     }
 }
 
 fn period(now: DateTime<Utc>) -> i64 {
     now.timestamp().div_euclid(PERIOD_S)
-}
-
-fn part(value: &impl Serialize) -> Option<String> {
-    Some(URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).ok()?))
-}
-
-fn json_of<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
 }
 
 #[cfg(test)]

@@ -113,7 +113,8 @@ impl Heard {
         }
     }
 
-    pub(super) fn is_following(&self) -> bool {
+    /// Whether everything is heard from now on.
+    pub fn is_following(&self) -> bool {
         self.following.load(Ordering::Acquire)
     }
 

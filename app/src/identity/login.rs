@@ -35,6 +35,8 @@ pub enum LoginError {
     Shut(#[from] Shut),
     #[error("too many failed logins; try again in {} s", .0.as_secs().max(1))]
     TooMany(Duration),
+    #[error("this session has gone on too often; try again in {} s", .0.as_secs().max(1))]
+    TooOften(Duration),
     #[error("too many logins at the moment; try again in {} s", .0.as_secs().max(1))]
     Busy(Duration),
     #[error(transparent)]
@@ -70,11 +72,19 @@ pub struct Verified {
     pub(super) account: AccountId,
     /// Of its sessions, at that moment.
     pub(super) generation: u64,
+    /// Of the account, at that moment: if it has another by now, the password may be another as well.
+    version: u64,
 }
 
 impl Verified {
     pub fn account(&self) -> AccountId {
         self.account
+    }
+
+    /// Of an account that has just got this state, by the word of whom it is.
+    fn anew(account: AccountId, executed: &Executed<Account>) -> Option<Self> {
+        let generation = executed.state.as_ref()?.profile()?.generation;
+        Some(Verified { account, generation, version: executed.version? })
     }
 }
 
@@ -141,7 +151,7 @@ impl Identity {
                 tracing::warn!(%error, "a password's hash could not be renewed");
             }
         }
-        Ok(Ok(Verified { account: id, generation: profile.generation }))
+        Ok(Ok(Verified { account: id, generation: profile.generation, version: known.version }))
     }
 
     /// Gives an account a password, in the name of somebody who may. All its sessions end.
@@ -181,7 +191,8 @@ impl Identity {
     /// Changes one's own password, which takes the one of before. All sessions end; the caller goes on with a new one.
     ///
     /// # Errors
-    /// [`LoginError::Wrong`] when the password of before is; [`LoginError::Ended`] for who is not logged in.
+    /// [`LoginError::Wrong`] when the password of before is; [`LoginError::Ended`] for who is not logged in; a conflict when
+    /// the account was changed meanwhile, perhaps by an administrator who has given it another password.
     pub async fn change_password(
         &self,
         credential: &Credential,
@@ -194,15 +205,43 @@ impl Identity {
         let Account::Active { profile } = self.account(account).await? else { return Err(LoginError::Ended) };
         let email = profile.email.value().map(|email| email.as_str().to_owned()).ok_or(LoginError::Ended)?;
         // By the same door as everybody, so that a stolen token is no way to guess the password.
-        self.verify(&email, current, address).await?;
+        let verified = self.verify(&email, current, address).await?;
+        // The address may be another's by now.
+        if verified.account != account {
+            return Err(LoginError::Wrong);
+        }
         let id = CredentialId(self.inner.system.uuid_v4());
         let hash = self.inner.passwords.hash(new).await?;
         self.inner.secrets.put_password(account, id, &hash, self.now()).await?;
         let command = AccountCommand::SetPassword { credential: id };
-        let done = self.as_itself::<Account>(account, Some(session), account.0, command, call.clone()).await?;
-        self.inner.secrets.keep_only(account, id).await?;
-        let generation = done.state.and_then(|state| Some(state.profile()?.generation)).ok_or(LoginError::Ended)?;
-        self.start(Verified { account, generation }, credential.tenant, call).await
+        // What was verified is replaced, and nothing that came after it.
+        let only = Call { expected_version: Some(verified.version), ..call.clone() };
+        let done = match self.as_itself::<Account>(account, Some(session), account.0, command, only).await {
+            Ok(done) => done,
+            Err(error) => {
+                if matches!(error, ExecuteError::Conflict { .. } | ExecuteError::Refused(_)) {
+                    self.inner.secrets.forget_password(account, id).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        self.forget_replaced(account, id, &done).await?;
+        let verified = Verified::anew(account, &done).ok_or(LoginError::Ended)?;
+        self.start(verified, credential.tenant, call).await
+    }
+
+    /// Forgets the password that a command has replaced.
+    async fn forget_replaced(
+        &self,
+        account: AccountId,
+        by: CredentialId,
+        done: &Executed<Account>,
+    ) -> Result<(), DatabaseError> {
+        let replaced = done.before.as_ref().and_then(|before| before.state.profile()?.password);
+        match replaced.filter(|replaced| *replaced != by) {
+            Some(replaced) => self.inner.secrets.forget_password(account, replaced).await,
+            None => Ok(()),
+        }
     }
 
     /// From the command's id where the client gave one, so that a repeat is about the same password.
@@ -221,14 +260,19 @@ impl Identity {
         call: Call,
     ) -> Result<Executed<Account>, LoginError> {
         self.inner.secrets.put_password(account, id, hash, self.now()).await?;
+        // Of an id that the client gave, another attempt may be under way.
+        let fresh = call.command_id.is_none();
         match self.inner.executor.execute::<Account>(authorized, account.0, call).await {
             Ok(executed) => {
-                if let Some(kept) = executed.state.as_ref().and_then(|state| state.profile()?.password) {
-                    self.inner.secrets.keep_only(account, kept).await?;
-                }
+                self.forget_replaced(account, id, &executed).await?;
                 Ok(executed)
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                if fresh && matches!(error, ExecuteError::Refused(_)) {
+                    self.inner.secrets.forget_password(account, id).await?;
+                }
+                Err(error.into())
+            }
         }
     }
 }

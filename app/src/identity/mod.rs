@@ -10,6 +10,7 @@ mod api_keys;
 pub mod heard;
 mod known;
 mod login;
+mod pace;
 pub mod passwords;
 mod profile;
 mod secret;
@@ -21,6 +22,7 @@ pub use access_token::{AUDIENCE, Claims, LIFETIME_MAX, TokenError};
 pub use api_keys::{IssuedKey, KeyError, KeyRequest};
 pub use known::Unreadable;
 pub use login::{LoginError, Verified};
+pub use pace::RefreshPace;
 pub use profile::ProfileChange;
 pub use secret::API_KEY_PREFIX;
 pub use sessions::Tokens;
@@ -40,7 +42,8 @@ use daybook_store::schema::Identity as Journal;
 use daybook_store::system::SharedSystem;
 use heard::Heard;
 use known::Known;
-use passwords::{HashError, HashOptions, Passwords};
+use pace::Pace;
+use passwords::{HashError, HashOptions, Hashed, Passwords};
 use secret::RefreshKeys;
 use serde::Serialize;
 use std::sync::Arc;
@@ -61,6 +64,7 @@ pub struct IdentityOptions {
     pub session_max: TimeDelta,
     /// How long the parent of a refresh token still gets the same one.
     pub refresh_grace: TimeDelta,
+    pub refresh_pace: RefreshPace,
     /// Raise it, on every node, to sign access tokens with other keys at once.
     pub signing_generation: u32,
 }
@@ -74,6 +78,7 @@ impl Default for IdentityOptions {
             session_idle: TimeDelta::hours(12),
             session_max: TimeDelta::days(7),
             refresh_grace: TimeDelta::seconds(20),
+            refresh_pace: RefreshPace::default(),
             signing_generation: 1,
         }
     }
@@ -105,6 +110,7 @@ struct Inner {
     options: IdentityOptions,
     passwords: Passwords,
     throttle: Throttle,
+    pace: Pace,
     access_tokens: AccessTokens,
     refresh_keys: RefreshKeys,
     uses: Uses,
@@ -126,6 +132,7 @@ impl Identity {
             known: Known::new(executor.clone(), heard),
             passwords: Passwords::new(options.hash, system.clone())?,
             throttle: Throttle::new(options.throttle),
+            pace: Pace::new(options.refresh_pace),
             uses: Uses::default(),
             executor,
             secrets,
@@ -216,6 +223,16 @@ impl Identity {
                 () = moves => {}
             }
         }
+    }
+
+    /// The hashing of passwords that this node has done so far: by it can be told that all logins cost the same.
+    pub fn hashed(&self) -> Hashed {
+        self.inner.passwords.hashed()
+    }
+
+    /// How often this node has read a session, an account, a membership or a service account, for not having it in memory.
+    pub fn reads(&self) -> u64 {
+        self.inner.known.reads()
     }
 
     fn claims(&self, bearer: &str) -> Option<Claims> {

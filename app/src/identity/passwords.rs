@@ -9,6 +9,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use daybook_domain::InvalidValue;
 use daybook_store::system::SharedSystem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -150,6 +151,30 @@ pub enum Verdict {
     Wrong,
 }
 
+/// The work that has been done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hashed {
+    /// Hashes that were made, to keep or to compare.
+    pub runs: u64,
+    /// Memory that they filled, each as often as it did, in KiB. None of bcrypt's.
+    pub kib: u64,
+}
+
+/// Counts it.
+#[derive(Default)]
+struct Work {
+    runs: AtomicU64,
+    kib: AtomicU64,
+}
+
+impl Work {
+    fn count(&self, params: Option<&Params>) {
+        let kib = params.map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()));
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        self.kib.fetch_add(kib, Ordering::Relaxed);
+    }
+}
+
 /// Hashes and compares. Cloning is cheap.
 #[derive(Clone)]
 pub struct Passwords {
@@ -162,6 +187,7 @@ struct Inner {
     system: SharedSystem,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    work: Work,
     /// Compared where there is no password, so that nobody can tell by the time it takes.
     dummy: String,
 }
@@ -173,17 +199,24 @@ impl Passwords {
         let params = options.params()?;
         let mut nobody = [0u8; 32];
         system.random(&mut nobody);
-        let dummy = hash(&params, &nobody, system.as_ref())?;
+        let work = Work::default();
+        let dummy = hash(&params, &nobody, system.as_ref(), &work)?;
         let running = Arc::new(Semaphore::new(options.threads.max(1)));
         let waiting = Arc::new(Semaphore::new(options.queue_max.max(1)));
-        Ok(Passwords { inner: Arc::new(Inner { options, params, system, running, waiting, dummy }) })
+        Ok(Passwords { inner: Arc::new(Inner { options, params, system, running, waiting, work, dummy }) })
+    }
+
+    /// The work that has been done so far.
+    pub fn hashed(&self) -> Hashed {
+        let Work { runs, kib } = &self.inner.work;
+        Hashed { runs: runs.load(Ordering::Relaxed), kib: kib.load(Ordering::Relaxed) }
     }
 
     /// # Errors
     /// [`HashError::Busy`] when there is no room.
     pub async fn hash(&self, password: Password) -> Result<String, HashError> {
         let inner = self.inner.clone();
-        self.apart(move || hash(&inner.params, password.bytes(), inner.system.as_ref())).await?
+        self.apart(move || hash(&inner.params, password.bytes(), inner.system.as_ref(), &inner.work)).await?
     }
 
     /// Compares with a hash, or with none at the same price.
@@ -196,12 +229,13 @@ impl Passwords {
             let is_somebodys = stored.is_some();
             let stored = stored.as_deref().unwrap_or(&inner.dummy);
             // Nobody's password is that long, and hashing it is work for nothing.
-            let right = !password.is_too_long() && is_right(password.bytes(), stored) && is_somebodys;
+            let right = !password.is_too_long() && is_right(password.bytes(), stored, &inner.work) && is_somebodys;
             if !right {
                 return Verdict::Wrong;
             }
             let old = is_bcrypt(stored) || !is_of(&inner.params, stored);
-            Verdict::Right(old.then(|| hash(&inner.params, password.bytes(), inner.system.as_ref()).ok()).flatten())
+            let anew = || hash(&inner.params, password.bytes(), inner.system.as_ref(), &inner.work).ok();
+            Verdict::Right(old.then(anew).flatten())
         })
         .await
     }
@@ -227,7 +261,13 @@ impl Passwords {
     }
 }
 
-fn hash(params: &Params, password: &[u8], system: &dyn daybook_store::system::System) -> Result<String, HashError> {
+fn hash(
+    params: &Params,
+    password: &[u8],
+    system: &dyn daybook_store::system::System,
+    work: &Work,
+) -> Result<String, HashError> {
+    work.count(Some(params));
     let mut salt = [0u8; 16];
     system.random(&mut salt);
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
@@ -235,12 +275,16 @@ fn hash(params: &Params, password: &[u8], system: &dyn daybook_store::system::Sy
     Ok(hashed.to_string())
 }
 
-fn is_right(password: &[u8], stored: &str) -> bool {
+fn is_right(password: &[u8], stored: &str, work: &Work) -> bool {
     if is_bcrypt(stored) {
+        work.count(None);
         return bcrypt::verify(password, stored).unwrap_or(false);
     }
     // The parameters are those of the hash.
-    PasswordHash::new(stored).is_ok_and(|parsed| Argon2::default().verify_password(password, &parsed).is_ok())
+    PasswordHash::new(stored).is_ok_and(|parsed| {
+        work.count(Params::try_from(&parsed).ok().as_ref());
+        Argon2::default().verify_password(password, &parsed).is_ok()
+    })
 }
 
 /// Whether a hash is what would be made today.
@@ -252,108 +296,4 @@ fn is_of(params: &Params, stored: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use daybook_store::system::Real;
-
-    /// Cheap, so that tests are quick.
-    fn options() -> HashOptions {
-        HashOptions { memory_kib: 64, passes: 1, lanes: 1, threads: 1, queue_max: 2 }
-    }
-
-    fn passwords(options: HashOptions) -> Passwords {
-        Passwords::new(options, Arc::new(Real)).expect("parameters")
-    }
-
-    fn typed(text: &str) -> Password {
-        Password::typed(text.to_owned())
-    }
-
-    #[tokio::test]
-    async fn a_password_is_known_again_and_no_other() {
-        let passwords = passwords(options());
-        let hash = passwords.hash(typed("correct horse")).await.expect("a hash");
-        assert!(hash.starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{hash}");
-        assert_ne!(hash, passwords.hash(typed("correct horse")).await.expect("a hash"), "each has its salt");
-        let compare = |text: &str| passwords.compare(typed(text), Some(hash.clone()));
-        assert_eq!(compare("correct horse").await.expect("a verdict"), Verdict::Right(None));
-        for other in ["correct hors", "correct horse ", "", &"x".repeat(100_000)] {
-            assert_eq!(compare(other).await.expect("a verdict"), Verdict::Wrong);
-        }
-    }
-
-    #[tokio::test]
-    async fn nobodys_password_is_right() {
-        let passwords = passwords(options());
-        assert_eq!(passwords.compare(typed("x"), None).await.expect("a verdict"), Verdict::Wrong);
-        assert_eq!(passwords.compare(typed("x"), Some("damaged".into())).await.expect("a verdict"), Verdict::Wrong);
-    }
-
-    #[tokio::test]
-    async fn a_hash_of_before_is_replaced_by_one_of_today() {
-        let passwords = passwords(options());
-        let bcrypt = bcrypt::hash("correct horse", 4).expect("a hash");
-        let dearer = Passwords::new(HashOptions { memory_kib: 128, ..options() }, Arc::new(Real)).expect("parameters");
-        for old in [bcrypt, dearer.hash(typed("correct horse")).await.expect("a hash")] {
-            assert_eq!(
-                passwords.compare(typed("wrong horse"), Some(old.clone())).await.expect("a verdict"),
-                Verdict::Wrong
-            );
-            let Verdict::Right(Some(new)) =
-                passwords.compare(typed("correct horse"), Some(old)).await.expect("a verdict")
-            else {
-                panic!("a new hash");
-            };
-            let again = passwords.compare(typed("correct horse"), Some(new)).await.expect("a verdict");
-            assert_eq!(again, Verdict::Right(None));
-        }
-    }
-
-    #[tokio::test]
-    async fn who_finds_no_room_is_told_to_come_back() {
-        let passwords = passwords(options());
-        let held = passwords.inner.running.clone().acquire_owned().await.expect("a turn");
-        let waits = |text: &'static str| {
-            let passwords = passwords.clone();
-            tokio::spawn(async move { passwords.hash(typed(text)).await.is_ok() })
-        };
-        let (first, second) = (waits("one"), waits("two"));
-        while passwords.inner.waiting.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert!(matches!(passwords.hash(typed("three")).await, Err(HashError::Busy(_))));
-        drop(held);
-        assert!(first.await.expect("an end") && second.await.expect("an end"));
-        assert!(passwords.hash(typed("three")).await.is_ok());
-    }
-
-    #[test]
-    fn a_password_to_be_set_is_long_enough() {
-        let code = |text: &str| Password::parse(&["password"], text.to_owned()).map(|_| "").unwrap_or_else(|e| e.code);
-        assert_eq!(code("short"), "TOO_SHORT");
-        assert_eq!(code("ßßßßßßßßßß"), "");
-        assert_eq!(code(&"x".repeat(257)), "TOO_LONG");
-        assert_eq!(format!("{:?}", typed("secret")), "Password(…)");
-    }
-
-    #[test]
-    fn only_whole_hashes_at_a_bearable_price_are_imported() {
-        let bcrypt = bcrypt::hash("x", 4).expect("a hash");
-        assert!(imported(&bcrypt).is_ok());
-        let argon2 =
-            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$7ZyAJsPvB6k1mC8kQm1b0m3u1vJm3D0nq0qjvK9Kqk4";
-        assert!(imported(argon2).is_ok());
-        for wrong in [
-            "",
-            "plain",
-            "$2b$31$C6UzMDM.H6dfI/f/IKcEeO7ZQ1zXBvC2UYl0T4lV6F7hQpQ3GZb5K",
-            "$2b$10$short",
-            "$argon2id$v=19$m=19456,t=2,p=1",
-            &argon2.replace("m=19456", "m=4000000"),
-            &argon2.replace("t=2", "t=4000000"),
-            "$scrypt$ln=16,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
-        ] {
-            assert!(imported(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -1,16 +1,21 @@
 //! Sessions: begun, gone on with, moved to another tenant, ended.
 
+use super::known::key;
 use super::login::own_session;
 use super::{Claims, Identity, LoginError, Verified};
 use crate::authorize::{Credential, Denied, authorize};
-use crate::executor::{Call, ExecuteError};
+use crate::executor::{Call, ExecuteError, Executed};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use daybook_domain::platform::session::{Ending, Method, SessionError};
 use daybook_domain::platform::{Account, AccountCommand, Membership, Session, SessionCommand, membership_id};
 use daybook_domain::value::Reason;
 use daybook_domain::{AccountId, Action, MembershipId, PLATFORM_TENANT, SessionId, TenantId};
 use daybook_store::identity::{Rotation, RotationTerms};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
+
+/// Events of a session that are looked at for its last refresh; those after it are moves to other tenants.
+const LAST_EVENTS: u64 = 100;
 
 /// What somebody goes on with.
 pub struct Tokens {
@@ -33,7 +38,7 @@ impl Identity {
     /// # Errors
     /// [`LoginError::NoMember`], the same for a tenant that there is not; [`LoginError::Shut`].
     pub async fn start(&self, verified: Verified, tenant: TenantId, call: Call) -> Result<Tokens, LoginError> {
-        let Verified { account, generation } = verified;
+        let Verified { account, generation, .. } = verified;
         let membership = self.place(account, tenant).await?;
         let (inner, now) = (&self.inner, self.now());
         let session = SessionId(inner.system.uuid_v7());
@@ -62,11 +67,12 @@ impl Identity {
         let (inner, now) = (&self.inner, self.now());
         let presented = inner.refresh_keys.read(refresh_token).ok_or(LoginError::Ended)?;
         let session = presented.session;
+        inner.pace.count(session, Instant::now()).map_err(LoginError::TooOften)?;
         let known = inner.known.get::<Session>(PLATFORM_TENANT, session.0).await?;
         let account = known.state.account().ok_or(LoginError::Ended)?;
         let next = inner.refresh_keys.successor(&presented);
-        let terms =
-            RotationTerms { now, idle_since: self.idle_since(), grace_since: now - inner.options.refresh_grace };
+        let grace_since = now - inner.options.refresh_grace;
+        let terms = RotationTerms { now, idle_since: self.idle_since(), grace_since };
         // Before anything is exchanged: what was exchanged could not be had again.
         if self.standing(&known.state).await?.is_none() {
             if matches!(&known.state, Session::Active { expires_at, .. } if now >= *expires_at) {
@@ -80,13 +86,10 @@ impl Identity {
         {
             return Err(shut.into());
         }
-        let generation = match inner.secrets.rotate(session, presented.hash(), next.hash(), terms).await? {
-            Rotation::Rotated { generation } | Rotation::Again { generation } => generation,
-            Rotation::Reused => {
-                tracing::warn!(session.id = %session.0, "a refresh token came that had been exchanged before");
-                self.end(account, session, Ending::ReuseDetected, call).await?;
-                return Err(LoginError::Ended);
-            }
+        let (generation, late) = match inner.secrets.rotate(session, presented.hash(), next.hash(), terms).await? {
+            Rotation::Rotated { generation } | Rotation::Again { generation } => (generation, false),
+            Rotation::Late { generation } => (generation, true),
+            Rotation::Reused => return self.reused(account, session, call).await,
             Rotation::Expired => {
                 self.end(account, session, Ending::Expired, call).await?;
                 return Err(LoginError::Ended);
@@ -94,13 +97,45 @@ impl Identity {
             Rotation::Unknown => return Err(LoginError::Ended),
         };
         let command = SessionCommand::Refresh { generation };
-        let done =
-            self.as_itself::<Session>(account, Some(session), session.0, command, call).await.map_err(or_ended)?;
+        let done = self
+            .as_itself::<Session>(account, Some(session), session.0, command, call.clone())
+            .await
+            .map_err(or_ended)?;
+        if late && !self.is_first_told(session, generation, &done, grace_since).await? {
+            return self.reused(account, session, call).await;
+        }
         let Some(Session::Active { tenant, membership, expires_at, .. }) = done.state else {
             return Err(LoginError::Ended);
         };
         let claims = Claims { account, tenant, membership, session, expires_at: self.access_until(expires_at) };
         self.tokens(claims, Some(inner.refresh_keys.write(&next)), expires_at)
+    }
+
+    /// Whether the successor of a refresh token was told to nobody until a moment ago. It is told once the exchange is in
+    /// the journal, which may be long after the exchange itself: while the writer is away, nobody gets an answer.
+    async fn is_first_told(
+        &self,
+        session: SessionId,
+        generation: u64,
+        done: &Executed<Session>,
+        since: DateTime<Utc>,
+    ) -> Result<bool, LoginError> {
+        let (Some(before), Some(version)) = (&done.before, done.version) else { return Ok(false) };
+        if matches!(before.state, Session::Active { generation: before, .. } if before < generation) {
+            return Ok(true);
+        }
+        let (journal, key) = (self.inner.executor.journal(), key::<Session>(PLATFORM_TENANT, session.0));
+        let events = journal.load(&key, version.saturating_sub(LAST_EVENTS)).await?.events;
+        // The last one of its kind is that of the generation that is due.
+        let refreshed = events.iter().rev().find(|event| event.event_type == "platform.session.refreshed");
+        Ok(refreshed.is_some_and(|event| event.recorded_at >= since))
+    }
+
+    /// It is in the hands of two: the session ends for both.
+    async fn reused(&self, account: AccountId, session: SessionId, call: Call) -> Result<Tokens, LoginError> {
+        tracing::warn!(session.id = %session.0, "a refresh token came that had been exchanged before");
+        self.end(account, session, Ending::ReuseDetected, call).await?;
+        Err(LoginError::Ended)
     }
 
     /// Ends the session of a credential.

@@ -119,7 +119,8 @@ pub enum AccountEvent {
     PreferenceSet { key: SettingKey, value: Personal<SettingValue> },
     /// The person has no such preference any more.
     PreferenceRemoved { key: SettingKey },
-    /// The account may not be used until it is reactivated. It keeps its e-mail address.
+    /// The account may not be used until it is reactivated, and every session of before has ended. It keeps its e-mail
+    /// address.
     Deactivated { reason: Reason },
     /// The account may be used again.
     Reactivated {},

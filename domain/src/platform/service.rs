@@ -27,6 +27,9 @@ use std::collections::BTreeSet;
 
 /// Keys that a service account may have at once.
 pub const KEYS_MAX: usize = 20;
+/// Keys that are remembered of it, those that are over among them. Beyond, those that were revoked are forgotten first,
+/// then those that were over first: to it they are no keys of its own any more.
+pub const REMEMBERED_MAX: usize = 100;
 
 /// What can be asked of a service account. Its JSON form is for the hash of a request; it is never read back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -308,21 +308,25 @@ impl Journal {
         self.in_epoch(move || async move { self.load(key, after).await.map(|l| (l.seen, l)) }).await
     }
 
-    /// The first events of a stream, and whether these are all.
+    /// The first events of a stream, and whether these are all. Whoever writes: see [`Journal::load`].
     ///
     /// # Errors
-    /// As [`Journal::load_ready`].
-    pub async fn load_beginning(&self, key: &StreamKey) -> Result<(Loaded, bool), AppendError> {
-        let (loaded, head) = self
-            .in_epoch(move || async move {
-                self.inner.loads.ask(Beginning(key.clone())).await.map(|(l, head)| (l.seen, (l, head)))
-            })
-            .await?;
+    /// When the database cannot be asked.
+    pub async fn beginning(&self, key: &StreamKey) -> Result<(Loaded, bool), DatabaseError> {
+        let (loaded, head) = self.inner.loads.ask(Beginning(key.clone())).await?;
         if let Some(head) = head {
             self.inner.heads().put(key.tenant, (loaded.seen, head));
         }
         let whole = i64::try_from(loaded.events.len()).is_ok_and(|events| events < BEGINNING_MAX);
         Ok((loaded, whole))
+    }
+
+    /// As [`Journal::beginning`], in the epoch in which this node writes.
+    ///
+    /// # Errors
+    /// As [`Journal::load_ready`].
+    pub async fn load_beginning(&self, key: &StreamKey) -> Result<(Loaded, bool), AppendError> {
+        self.in_epoch(move || async move { self.beginning(key).await.map(|(l, whole)| (l.seen, (l, whole))) }).await
     }
 
     /// As [`Journal::load_ready`], for several streams of one tenant: one look-up where they are short. Their events in

@@ -6,7 +6,7 @@ use crate::database::{DatabaseError, Pool};
 use crate::system::SharedSystem;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
-use daybook_domain::{SubjectId, TenantId};
+use daybook_domain::{PLATFORM_TENANT, SubjectId, TenantId};
 use lru::LruCache;
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
@@ -241,8 +241,8 @@ impl KeyStore {
     }
 
     /// Destroys the key of a subject: what was sealed under it is gone, here and in every copy of
-    /// the journal. The subject is also written to the erasure list outside the database, so that a
-    /// restored dump can be told again.
+    /// the journal. Of a person with an account, password and refresh tokens go as well. The subject is also written to
+    /// the erasure list outside the database, so that a restored dump can be told again.
     ///
     /// # Errors
     /// When the list or the database cannot be written; then nothing is claimed to be erased.
@@ -292,6 +292,18 @@ impl KeyStore {
                 &[&tenant.0, &subject.0],
             )
             .await?;
+        if tenant == PLATFORM_TENANT {
+            self.pool.query("delete from identity.passwords where account_id = $1", &[&subject.0]).await?;
+            // Whose a session is stands in its first event; there are as many rows as sessions that are open.
+            self.pool
+                .query(
+                    "delete from identity.refresh_tokens r using journal.stream_events s, journal.events e
+                     where s.tenant_id = $1 and s.stream_type = 'session' and s.stream_id = r.session_id
+                       and s.sequence = 1 and e.position = s.position and e.payload::jsonb ->> 'account' = $2",
+                    &[&tenant.0, &subject.0.to_string()],
+                )
+                .await?;
+        }
         self.cache().put((tenant, subject), None);
         Ok(())
     }

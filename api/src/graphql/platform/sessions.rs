@@ -173,7 +173,9 @@ pub(super) fn told(ctx: &Context<'_>, failure: LoginError) -> Result<UserError, 
         LoginError::Wrong | LoginError::Ended => Err(error(Code::Unauthenticated, message)),
         LoginError::NoMember => Err(error(Code::Forbidden, message)),
         LoginError::Shut(shut) => Err(Error::new(message).extend_with(|_, e| e.set("code", shut.code()))),
-        LoginError::TooMany(wait) => Err(with_retry(error(Code::RateLimited, message), wait)),
+        LoginError::TooMany(wait) | LoginError::TooOften(wait) => {
+            Err(with_retry(error(Code::RateLimited, message), wait))
+        }
         LoginError::Busy(wait) => Err(with_retry(error(Code::Unavailable, message), wait)),
         LoginError::Denied(refused) => Err(denied(ctx, &refused, PLATFORM_TENANT)),
         LoginError::Invalid(invalid) => Ok(invalid.into()),
@@ -268,6 +270,7 @@ impl SessionMutation {
 
     /// Exchanges a refresh token for a new one and a new access token. Needs no other credential. For 20 seconds the same
     /// one gets the same again; after that, or once the new one was used, it ends the session: it is in the hands of two.
+    /// `RATE_LIMITED` with `retryAfterS` when one session does it in a loop.
     async fn refresh(
         &self,
         ctx: &Context<'_>,

@@ -68,7 +68,9 @@ impl Account {
                     generation: 0,
                 },
             },
-            (Active { profile } | Deactivated { profile, .. }, E::Deactivated { reason }) => {
+            (Active { mut profile } | Deactivated { mut profile, .. }, E::Deactivated { reason }) => {
+                // Whoever comes back logs in again.
+                profile.generation = profile.generation.saturating_add(1);
                 Deactivated { profile, reason }
             }
             (Active { profile } | Deactivated { profile, .. }, E::Reactivated {}) => Active { profile },

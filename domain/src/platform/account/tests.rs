@@ -9,6 +9,7 @@ use uuid::Uuid;
 pub(super) const ID: Uuid = Uuid::from_u128(3);
 
 /// Every (state, command) pair. A command that repeats what is so already has a row of its own.
+/// Deactivating has ended the sessions once more.
 const TRANSITIONS: &str = "
 command                    absent                  active                      deactivated
 account.register           registered              ACCOUNT_ALREADY_REGISTERED  ACCOUNT_ALREADY_REGISTERED
@@ -28,9 +29,9 @@ account.setPassword        ACCOUNT_NOT_REGISTERED  password_set                A
 account.setPassword-same   ACCOUNT_NOT_REGISTERED  already-so                  ACCOUNT_DEACTIVATED
 account.grantPlatformRole       ACCOUNT_NOT_REGISTERED  already-so             ACCOUNT_DEACTIVATED
 account.revokePlatformRole      ACCOUNT_NOT_REGISTERED  platform_role_revoked  platform_role_revoked
-account.revokeSessions          ACCOUNT_NOT_REGISTERED  sessions_revoked       sessions_revoked
+account.revokeSessions          ACCOUNT_NOT_REGISTERED  sessions_revoked       already-so
 account.revokeSessions-same     ACCOUNT_NOT_REGISTERED  already-so             already-so
-account.revokeSessions-far      ACCOUNT_NOT_REGISTERED  ACCOUNT_OTHER_SESSIONS  ACCOUNT_OTHER_SESSIONS
+account.revokeSessions-far      ACCOUNT_NOT_REGISTERED  ACCOUNT_OTHER_SESSIONS  sessions_revoked
 ";
 
 pub(super) fn context() -> Context {
@@ -238,9 +239,11 @@ fn what_was_erased_is_not_written_again_but_can_be_replaced() {
 }
 
 #[test]
-fn a_reactivated_account_is_as_it_was_before() {
+fn a_reactivated_account_is_as_it_was_before_and_none_of_its_sessions_is() {
     let back = [history_of("deactivated"), vec![AccountEvent::Reactivated {}]].concat();
-    assert_eq!(fold::<Account>(back), fold(history_of("active")));
+    let (back, before): (Account, Account) = (fold(back), fold(history_of("active")));
+    let (Some(back), Some(before)) = (back.profile(), before.profile()) else { panic!("two accounts") };
+    assert_eq!(*back, Profile { generation: before.generation + 1, ..before.clone() });
 }
 
 fn change(key: &str, claim: bool) -> KeyChange {

@@ -1,6 +1,6 @@
 //! The state of a service account, folded from its events. It judges nothing: what happened, happened.
 
-use super::{ApiKeyId, Name, Reason, Scope, ServiceEvent, TenantRole};
+use super::{ApiKeyId, Name, REMEMBERED_MAX, Reason, Scope, ServiceEvent, TenantRole};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ pub enum Service {
     Active {
         name: Name,
         roles: BTreeSet<TenantRole>,
-        /// Revoked ones among them.
+        /// Revoked ones among them, as far as they are remembered.
         keys: BTreeMap<ApiKeyId, Key>,
     },
     Deactivated {
@@ -85,5 +85,12 @@ fn change(keys: &mut BTreeMap<ApiKeyId, Key>, event: ServiceEvent) {
         }
         // These change the account, not its keys.
         E::Registered { .. } | E::Deactivated { .. } => {}
+    }
+    while keys.len() > REMEMBERED_MAX {
+        // Far fewer are good than are remembered, so one is over; of those that the clock ends, the first to end is.
+        let over = keys.iter().filter(|(_, key)| key.revoked || key.expires_at.is_some());
+        let first = over.min_by_key(|(id, key)| (!key.revoked, key.expires_at, **id)).map(|(id, _)| *id);
+        let Some(first) = first else { return };
+        keys.remove(&first);
     }
 }

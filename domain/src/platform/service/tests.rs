@@ -158,3 +158,26 @@ fn every_event_has_its_type_and_version() {
     assert_eq!(issued().event_type(), "platform.service.key_issued");
     assert_eq!(issued().event_version(), "1");
 }
+
+#[test]
+fn keys_that_are_over_are_forgotten_one_day_and_those_that_are_good_never() {
+    let issued = |n: u128, expires_at| ServiceEvent::KeyIssued {
+        key: ApiKeyId(Uuid::from_u128(n)),
+        scopes: scopes(&["readings.record"]),
+        expires_at,
+    };
+    let mut history = vec![registered(), issued(1, None), issued(2, Some(at(20)))];
+    for n in 10..10 + 3 * REMEMBERED_MAX as u128 {
+        // Every other one is revoked, the rest ends by the clock.
+        history.push(issued(n, Some(at(1))));
+        if n % 2 == 0 {
+            history.push(ServiceEvent::KeyRevoked { key: ApiKeyId(Uuid::from_u128(n)), reason: reason("lost") });
+        }
+    }
+    let service: Service = fold(history);
+    let known: Vec<u128> = service.keys().map(|(id, _)| id.0.as_u128()).collect();
+    assert_eq!(known.len(), REMEMBERED_MAX);
+    assert!(known.starts_with(&[1, 2]), "{known:?}");
+    let good: Vec<u128> = service.keys().filter(|(_, key)| key.is_good(at(2))).map(|(id, _)| id.0.as_u128()).collect();
+    assert_eq!(good, [1, 2]);
+}
