@@ -31,8 +31,10 @@ use super::{
     params::{Params, ParamsError},
     position,
     prepare::{Prepared, prepare},
-    sockets::{Full, Seat, Stranger},
-    sse, ws,
+    sockets::{Full, Seat},
+    sse,
+    strangers::Stranger,
+    ws,
 };
 
 const TENANT_NAME: header::HeaderName = header::HeaderName::from_static(TENANT_HEADER);

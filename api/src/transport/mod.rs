@@ -41,6 +41,7 @@ mod rewrite;
 mod scan;
 mod sockets;
 mod sse;
+mod strangers;
 mod ws;
 
 use std::{panic::AssertUnwindSafe, pin::Pin, sync::Arc};
@@ -64,7 +65,8 @@ pub(crate) use negotiate::is_json;
 pub use nulls::SpecNulls;
 pub use origin::OriginPolicy;
 pub use rate::{RateLimits, Rates, TooOften};
-pub use sockets::{Sockets, StrangerLimits};
+pub use sockets::Sockets;
+pub use strangers::StrangerLimits;
 
 use crate::metrics::Metrics;
 use fault::{Outcome, internal};

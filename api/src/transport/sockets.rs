@@ -14,32 +14,13 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::rate::network;
+use super::strangers::{Stranger, StrangerLimits, Strangers};
 
 /// Counts open sockets and event streams up to a limit. Clones share the count.
 #[derive(Clone)]
 pub struct Sockets {
     known: Pool<Uuid>,
-    strangers: Pool<IpAddr>,
-}
-
-/// How many sockets may be open at once that have not said yet whose they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StrangerLimits {
-    pub sockets_max: u32,
-    /// Of one address; of IPv6, of one /64.
-    pub per_address_max: u32,
-}
-
-impl StrangerLimits {
-    pub const SOCKETS_MAX: u32 = 1_000;
-    pub const PER_ADDRESS_MAX: u32 = 100;
-}
-
-impl Default for StrangerLimits {
-    fn default() -> Self {
-        StrangerLimits { sockets_max: Self::SOCKETS_MAX, per_address_max: Self::PER_ADDRESS_MAX }
-    }
+    strangers: Strangers,
 }
 
 /// Why there is no place.
@@ -54,8 +35,7 @@ pub(crate) enum Full {
 impl Sockets {
     /// At most so many at once; another is refused with 503.
     pub fn new(sockets_max: u32) -> Self {
-        let StrangerLimits { sockets_max: strangers_max, per_address_max } = StrangerLimits::default();
-        Self { known: Pool::new(sockets_max, sockets_max), strangers: Pool::new(strangers_max, per_address_max) }
+        Self { known: Pool::new(sockets_max, sockets_max), strangers: Strangers::new(StrangerLimits::default()) }
     }
 
     /// At most so many of them for one caller, so that nobody takes all.
@@ -68,30 +48,30 @@ impl Sockets {
     /// So many besides that have not said yet whose they are.
     #[must_use]
     pub fn strangers(self, limits: StrangerLimits) -> Self {
-        Self { strangers: Pool::new(limits.sockets_max, limits.per_address_max), ..self }
+        Self { strangers: Strangers::new(limits), ..self }
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.known.taken() + self.strangers.taken()
+        self.known.taken() + self.strangers.open()
     }
 
     /// How many of them have not said yet whose they are.
     pub fn open_of_strangers(&self) -> usize {
-        self.strangers.taken()
+        self.strangers.open()
     }
 
     /// Waits until none is open; no new one is let in meanwhile. Tell them to end first (`Settings::shutdown`), and
     /// bound the wait.
     pub async fn closed(&self) {
         // First those that may still become known ones.
-        let _strangers = self.strangers.all().await;
+        let _strangers = self.strangers.none().await;
         let _known = self.known.all().await;
     }
 
     /// A place for a caller who is known.
     pub(crate) fn seat(&self, caller: Uuid) -> Result<Seat, Full> {
-        self.known.take(Some(caller)).map(Seat)
+        self.known.take(caller).map(Seat)
     }
 
     /// A place for a socket that has not said yet whose it is. There is none either while there would be none for it then.
@@ -99,7 +79,7 @@ impl Sockets {
         if self.known.free.available_permits() == 0 {
             return Err(Full::All);
         }
-        self.strangers.take(address.map(network)).map(Stranger)
+        self.strangers.admit(address)
     }
 }
 
@@ -112,9 +92,6 @@ impl Default for Sockets {
 
 /// A place that is taken, by a caller who is known. Dropping it gives it up.
 pub(crate) struct Seat(#[expect(dead_code, reason = "held")] Place<Uuid>);
-
-/// A place that is taken by somebody who has not said who it is.
-pub(crate) struct Stranger(#[expect(dead_code, reason = "held")] Place<IpAddr>);
 
 /// So many places, and so many of them for each.
 struct Pool<K> {
@@ -146,58 +123,32 @@ impl<K: Hash + Eq + Copy> Pool<K> {
         self.free.clone().acquire_many_owned(self.places_max).await.ok()
     }
 
-    /// `whose`: nothing where that cannot be told; then only the places count.
-    fn take(&self, whose: Option<K>) -> Result<Place<K>, Full> {
+    fn take(&self, whose: K) -> Result<Place<K>, Full> {
         let permit = self.free.clone().try_acquire_owned().map_err(|_| Full::All)?;
-        if let Some(key) = whose {
-            let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
-            let held = each.get(&key).copied().unwrap_or_default();
-            if held >= self.each_max {
-                return Err(Full::Own);
-            }
-            each.insert(key, held + 1);
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = each.get(&whose).copied().unwrap_or_default();
+        if held >= self.each_max {
+            return Err(Full::Own);
         }
+        each.insert(whose, held + 1);
         Ok(Place { each: self.each.clone(), whose, _permit: permit })
     }
 }
 
 struct Place<K: Hash + Eq + Copy> {
     each: Arc<Mutex<HashMap<K, u32>>>,
-    whose: Option<K>,
+    whose: K,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<K: Hash + Eq + Copy> Drop for Place<K> {
     fn drop(&mut self) {
-        let Some(key) = self.whose else { return };
         let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut held) = each.entry(key) {
+        if let Entry::Occupied(mut held) = each.entry(self.whose) {
             match held.get() {
                 0 | 1 => drop(held.remove()),
                 _ => *held.get_mut() -= 1,
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_network_of_one_customer_counts_as_one_address_and_what_is_given_up_is_free_again() {
-        let sockets = Sockets::new(10).strangers(StrangerLimits { sockets_max: 3, per_address_max: 1 });
-        let admit = |address: &str| sockets.admit(Some(address.parse().unwrap()));
-        let first = admit("2001:db8::1").unwrap();
-        assert_eq!(admit("2001:db8::2").err(), Some(Full::Own));
-        let other = admit("2001:db8:0:1::2").unwrap();
-        // Of whom no address is known, only the pool counts.
-        let unknown = sockets.admit(None).unwrap();
-        assert_eq!(admit("192.0.2.1").err(), Some(Full::All));
-        assert_eq!((sockets.open(), sockets.open_of_strangers()), (3, 3));
-        drop(first);
-        drop(admit("2001:db8::2").unwrap());
-        drop((other, unknown));
-        assert!(sockets.strangers.each.lock().unwrap().is_empty(), "nobody is remembered who is gone");
     }
 }

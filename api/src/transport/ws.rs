@@ -23,7 +23,8 @@ use super::{
     limits::SocketLimits,
     operation::{Runner, Speak, Task},
     protocol::{Close, Incoming, NAME, Outgoing, no_payload},
-    sockets::{Full, Seat, Stranger},
+    sockets::{Full, Seat},
+    strangers::Stranger,
 };
 
 /// How long until a token is asked about again that could not be.
@@ -185,7 +186,14 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
     async fn serve(&mut self, mut waiting: mpsc::Receiver<Answer>) -> End {
         let limits = self.transport.settings.limits.socket.clone();
         let stopping = self.transport.stopping();
-        tokio::pin!(stopping);
+        let put_out = self.peer.stranger.as_mut().map(Stranger::put_out);
+        let put_out = async {
+            match put_out {
+                Some(put_out) => put_out.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(stopping, put_out);
         let mut heard = Instant::now();
         let init_deadline = heard + limits.init_timeout;
         let mut pings = interval_at(heard + limits.ping_interval, limits.ping_interval);
@@ -193,6 +201,7 @@ impl<E: Executor, A: Authenticate> Session<E, A> {
         loop {
             let step = tokio::select! {
                 () = &mut stopping => Err(Close::GoingAway.into()),
+                () = &mut put_out, if self.token.is_none() => Err(End::Drop),
                 () = sleep_until(init_deadline), if self.token.is_none() => Err(Close::InitTimeout.into()),
                 incoming = self.socket.recv() => {
                     heard = Instant::now();

@@ -32,7 +32,7 @@ async fn attack_27_one_address_takes_no_place_of_other_strangers() {
     let sockets = Sockets::new(100).strangers(StrangerLimits { sockets_max: 10, per_address_max: 2 });
     let site = Site::of(options(), OriginPolicy::SameHost, sockets.clone()).await;
     let flood = "192.0.2.1";
-    let (first, mut second) = (silent(&site, flood).await.unwrap(), silent(&site, flood).await.unwrap());
+    let (mut first, mut second) = (silent(&site, flood).await.unwrap(), silent(&site, flood).await.unwrap());
     for _ in 0..20 {
         let (status, body) = silent(&site, flood).await.expect_err("it has as many as it may");
         assert_eq!(status, 429, "{body}");
@@ -51,7 +51,19 @@ async fn attack_27_one_address_takes_no_place_of_other_strangers() {
     assert!(second.next().await.unwrap().unwrap().to_text().unwrap().contains("connection_ack"));
     let third = silent(&site, flood).await.expect("there is room again");
     assert_eq!(silent(&site, flood).await.expect_err("and no more than that").0, 429);
-    drop((first, third));
+    // When all places are taken, those of the flood are the first to go.
+    let mut many = Vec::new();
+    for n in 10..18 {
+        many.push(silent(&site, &format!("192.0.2.{n}")).await.expect("a place"));
+    }
+    assert_eq!(sockets.open_of_strangers(), 10);
+    let mut late = silent(&site, "198.51.100.1").await.expect("the place of one of the flood");
+    assert_eq!(sockets.open_of_strangers(), 10);
+    let first_ends = async { while let Some(Ok(_)) = first.next().await {} };
+    tokio::time::timeout(crate::site::PATIENCE, first_ends).await.expect("the oldest of the flood is put out");
+    late.send(Message::text(init.to_string())).await.unwrap();
+    assert!(late.next().await.unwrap().unwrap().to_text().unwrap().contains("connection_ack"));
+    drop((first, third, many));
     let since = std::time::Instant::now();
     while sockets.open_of_strangers() > 0 {
         assert!(since.elapsed() < crate::site::PATIENCE, "still open");

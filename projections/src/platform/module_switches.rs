@@ -104,7 +104,8 @@ impl ReadModel for ModuleSwitches {
             create policy projector on {table} to daybook_projector using (true) with check (true);
             create policy own_tenant_and_platform on {table} for select to daybook_reader
                 using (tenant_id = (select nullif(current_setting('app.tenant', true), '')::uuid)
-                       or tenant_id = '{platform}');
+                       -- To every tenant, and not to nobody.
+                       or tenant_id = '{platform}' and (select nullif(current_setting('app.tenant', true), '') is not null));
             grant select on {table} to daybook_reader;"#,
             platform = PLATFORM_TENANT.0
         )
