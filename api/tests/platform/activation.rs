@@ -254,6 +254,10 @@ async fn a_grant_gives_what_the_manifest_says_of_its_role_and_no_longer_when_the
     assert_eq!(explained["reason"], reason);
     assert_eq!(explained["considered"], json!([{ "role": "bess-sizing/engineer", "holds": "FALSE" }]));
     assert!(scene.mine().await.is_empty());
+    // What modules keep is not known here.
+    let query =
+        "query($a: UUID!) { explainAccess(account: $a, action: \"modules.bess-sizing.x\", resource: $a) { allowed } }";
+    assert_eq!(code(&scene.w.ask(&scene.boss, query, json!({ "a": scene.who.actor.id })).await), "BAD_USER_INPUT");
     // It is of a module that is not there that nothing is known.
     let query = "query($a: UUID!) { explainAccess(account: $a, action: \"modules.other.x\") { allowed reason level } }";
     let other = scene.w.data(&scene.boss, query, json!({ "a": scene.who.actor.id })).await["explainAccess"].take();

@@ -148,6 +148,9 @@ impl AccessQuery {
             permit(ctx, Action::AccessExplain, tenant)?;
         }
         if let Some(of) = ModuleAction::parse(&action) {
+            if resource.is_some() {
+                return Err(not_of_devices());
+            }
             return in_module(ctx, tenant, AccountId(account), of).await;
         }
         let pattern = ActionPattern::parse(&action).ok().filter(|pattern| !pattern.as_str().ends_with('*'));
@@ -190,10 +193,14 @@ impl AccessQuery {
     }
 }
 
+fn not_of_devices() -> async_graphql::Error {
+    error(Code::BadUserInput, "resource is for actions of devices and readings: leave it out")
+}
+
 /// The record that an action would be done to, if the caller may read it.
 async fn record(ctx: &Context<'_>, tenant: TenantId, action: &str, id: Uuid) -> Result<DeviceRow> {
     if !action.starts_with("device.") && !action.starts_with("readings.") {
-        return Err(error(Code::BadUserInput, "resource is for actions of devices and readings: leave it out"));
+        return Err(not_of_devices());
     }
     let found = match sight(ctx, Action::DeviceRead, tenant).await? {
         Some(sight) => devices::row(parts(ctx)?, tenant, id).await?.filter(|row| sight.shows(row)),
